@@ -1,0 +1,83 @@
+# Everything that a user or an engineer types. Installs what it needs; `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+ARCH ?= x86_64
+PIP_FLAGS := --quiet --disable-pip-version-check
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11
+export SAM_CLI_TELEMETRY := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test test-torch test-sam-local check bench build lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/run.stamp ## Train real digits on the embedded cloud, then predict with them
+	@$(BIN)/shoal demo
+
+up: .venv/run.stamp ## Start the embedded cloud in the background
+	@$(BIN)/shoal up -d
+
+down: .venv/run.stamp ## Stop the embedded cloud; data stays
+	@$(BIN)/shoal down
+
+test: .venv/dev.stamp .venv-sam/stamp ## Run all default tests
+	$(BIN)/python -m pytest -q
+
+test-torch: .venv-torch/stamp ## Compare gradients and training steps with PyTorch
+	.venv-torch/bin/python -m pytest -q tests/torch
+
+test-sam-local: .venv/dev.stamp .venv-sam/stamp ## Run every function by `sam local invoke` in a container
+	$(BIN)/python -m pytest -q -s tests/sam_local
+
+check: .venv/dev.stamp .venv-sam/stamp ## Lint, types, template, state machines
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cfn-lint template.yaml
+	$(BIN)/python -m tests.support.lint_state_machines
+	AWS_DEFAULT_REGION=us-east-1 .venv-sam/bin/sam validate --lint
+
+bench: .venv/dev.stamp ## Measure: upload to prediction, predict overhead, cold start
+	$(BIN)/python -m benchmarks.main_job
+
+build: .venv-sam/stamp ## Build functions and layers for AWS (ARCH=x86_64 or arm64)
+	ARCHITECTURE=$(ARCH) .venv-sam/bin/sam build --parameter-overrides Architecture=$(ARCH)
+
+lock: .venv/dev.stamp ## Pin the newest allowed versions of all dependencies
+	$(BIN)/python -m pip install $(PIP_FLAGS) uv
+	$(UV_COMPILE) --upgrade pyproject.toml requirements/build.in -o requirements/run.txt
+	$(UV_COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev -c requirements/run.txt -o requirements/dev.txt
+
+clean: ## Stop the embedded cloud and delete everything that was made
+	@if [ -x $(BIN)/shoal ]; then $(BIN)/shoal down; fi
+	rm -rf .venv .venv-sam .venv-torch .shoal .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out
+
+.venv/run.stamp: requirements/run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Shoal needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "Installing what running needs into .venv (once, under a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements/dev.txt
+	@echo "Installing development tools into .venv (once)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# aws-sam-cli pins boto3, click and more: it lives apart.
+.venv-sam/stamp: requirements/sam.txt
+	@echo "Installing aws-sam-cli into .venv-sam (once)"
+	@$(PYTHON) -m venv .venv-sam
+	@.venv-sam/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/sam.txt
+	@touch $@
+
+# PyTorch is hundreds of megabytes: only the comparison with it needs it. Not hashed: its builds differ by machine.
+.venv-torch/stamp: requirements/dev.txt requirements/torch.txt
+	@echo "Installing PyTorch into .venv-torch (once)"
+	@$(PYTHON) -m venv .venv-torch
+	@.venv-torch/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/dev.txt
+	@.venv-torch/bin/python -m pip install $(PIP_FLAGS) -r requirements/torch.txt
+	@.venv-torch/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@touch $@

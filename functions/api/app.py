@@ -1,0 +1,101 @@
+"""The control plane: datasets, runs and models over HTTP."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from shoal_core import __version__
+from shoal_core.aws.config import environment
+from shoal_core.aws.handler import artifacts, catalog, framed
+from shoal_core.aws.problems import answers_problems, json_response, problem
+from shoal_core.registry.openapi import problem_responses, with_predict
+from shoal_core.registry.queries import Datasets, Models, Queries, Runs
+from shoal_core.registry.records import Dataset, Health, Model, Run
+
+app = APIGatewayHttpResolver(enable_validation=True)
+answers_problems(app)
+NOT_FOUND: Any = problem_responses(404, 503)
+BAD_QUERY: Any = problem_responses(400, 503)
+
+
+@cache
+def queries() -> Queries:
+    """The catalog's questions."""
+    return Queries(catalog(), artifacts(), environment().architecture)
+
+
+@app.exception_handler(RequestValidationError)
+def bad_parameter(error: RequestValidationError) -> Response[str]:
+    """Name the parameter that is wrong."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    return problem(400, "BadRequest", f"Parameter {name}: {first['msg']}.", "See /openapi.json for what is allowed.")
+
+
+@app.get("/healthz", summary="Whether the API answers")
+def healthz() -> Health:
+    """Answer without touching anything."""
+    return Health(version=__version__)
+
+
+@app.get("/openapi.json", summary="This document")
+def openapi() -> Response[str]:
+    """Describe the API."""
+    document = app.get_openapi_schema(title="Shoal", version=__version__)
+    return json_response(with_predict(document.model_dump(mode="json", by_alias=True, exclude_none=True)))
+
+
+@app.get("/datasets", summary="All datasets", responses=problem_responses(503))
+def get_datasets() -> Datasets:
+    """List every dataset with its newest version."""
+    return queries().datasets()
+
+
+@app.get("/datasets/<name>", summary="One dataset and its versions", responses=NOT_FOUND)
+def get_dataset(name: str) -> Dataset:
+    """Show one dataset."""
+    return queries().dataset(name)
+
+
+@app.get("/datasets/<name>/versions/<version>/report", summary="What was kept, dropped and why", responses=NOT_FOUND)
+def get_report(name: str, version: str) -> dict[str, Any]:
+    """Show a version's report."""
+    return queries().report(name, version)
+
+
+@app.get("/runs", summary="The newest runs first", responses=BAD_QUERY)
+def get_runs(dataset: Annotated[str | None, Query()] = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Runs:
+    """List runs, of one dataset or of all."""
+    return queries().runs(dataset, limit)
+
+
+@app.get("/runs/<run_id>", summary="One run with its rounds", responses=NOT_FOUND)
+def get_run(run_id: str) -> Run:
+    """Show one run."""
+    return queries().run(run_id)
+
+
+@app.get("/models", summary="All models", responses=problem_responses(503))
+def get_models() -> Models:
+    """List every model with its version in production."""
+    return queries().models()
+
+
+@app.get("/models/<name>", summary="One model: versions, aliases, inputs, endpoint", responses=NOT_FOUND)
+def get_model(name: str) -> Model:
+    """Show one model."""
+    event = app.current_event
+    scheme = event.headers.get("x-forwarded-proto", "https")
+    return queries().model(name, f"{scheme}://{event.request_context.domain_name}")
+
+
+@framed
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer an HTTP API request (payload format 2.0)."""
+    return app.resolve(event, context)

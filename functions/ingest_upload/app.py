@@ -1,0 +1,57 @@
+"""S3 upload events -> dataset versions and runs."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote_plus
+
+from aws_lambda_powertools.utilities.idempotency import (
+    DynamoDBPersistenceLayer,
+    IdempotencyConfig,
+    idempotent_function,
+)
+from aws_lambda_powertools.utilities.parser import event_parser
+from aws_lambda_powertools.utilities.parser.models import S3Model, S3RecordModel
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from shoal_core.aws.clients import client
+from shoal_core.aws.config import environment
+from shoal_core.aws.executions import start_execution
+from shoal_core.aws.handler import artifacts, catalog, framed, logger, uploads
+from shoal_core.registry.ingesting import Ingest, Upload
+
+_config = IdempotencyConfig(event_key_jmespath="[key, version, order]", expires_after_seconds=24 * 3600)
+_seen = DynamoDBPersistenceLayer(
+    table_name=environment().table,
+    key_attr="pk",
+    sort_key_attr="sk",
+    static_pk_value="UPLOAD_EVENT",
+    expiry_attr="expires_at",
+    boto3_client=client("dynamodb"),
+)
+
+
+@framed
+@event_parser(model=S3Model)
+def handler(event: S3Model, context: LambdaContext) -> dict[str, Any]:
+    """Handle each finished write; a repeated event gets the answer of the first."""
+    _config.register_lambda_context(context)
+    return {"outcomes": [_ingest(upload=_upload(record)) for record in event.Records]}
+
+
+@idempotent_function(data_keyword_argument="upload", persistence_store=_seen, config=_config)
+def _ingest(upload: dict[str, Any]) -> dict[str, Any]:
+    outcome = Ingest(uploads(), artifacts(), catalog(), start_execution)(Upload(**upload))
+    logger.info("upload ingested", key=upload["key"], status=outcome.status, run_id=outcome.run_id)
+    return {"status": outcome.status, "run_id": outcome.run_id, "reason": outcome.reason}
+
+
+def _upload(record: S3RecordModel) -> dict[str, Any]:
+    """The upload that a record tells of; the sequencer orders events of one key, the time those of different keys."""
+    stored = record.s3.object
+    return {
+        "key": unquote_plus(stored.key),
+        "version": stored.versionId,
+        "size": int(stored.size or 0),
+        "order": f"{record.eventTime.isoformat()}#{stored.sequencer}",
+    }

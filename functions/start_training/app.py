@@ -1,0 +1,23 @@
+"""Start Training: resolve the settings, build the graphs and the first checkpoint; or find where a run stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoal_core.aws.handler import RunEvent, artifacts, catalog, stage
+from shoal_core.training.rounds import read_settings
+from shoal_core.training.starting import start_training
+
+
+@stage("Start Training", RunEvent)
+def handler(event: RunEvent) -> dict[str, Any]:
+    """Return the round to run next."""
+    state = start_training(artifacts(), event.run_id, event.dataset, event.version)
+    settings = read_settings(artifacts(), event.run_id)
+    catalog().settings_resolved(
+        event.run_id,
+        settings.model_dump(mode="json", exclude={"inferred", "warnings"}),
+        settings.inferred,
+        settings.warnings,
+    )
+    return state.model_dump()

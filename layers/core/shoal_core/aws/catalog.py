@@ -1,0 +1,282 @@
+"""The catalog of datasets, runs and models, in one DynamoDB table.
+
+```
+pk               sk              what
+DATASET#<name>   DATASET         the dataset: newest version, waiting for dataset.yaml or not
+                 VERSION#<id>    one version: its run, samples, status
+RUN#<id>         RUN             one run: status, stage, settings, progress, outcome
+                 STAGE#<name>    what a stage used: invocations, memory-time
+                 ROUND#<n>       one round's loss and validation metrics
+MODEL#<name>     MODEL           the model: numbers reserved, the version that `production` points at
+                 VERSION#<n>     one version
+                 RUN#<id>        the number reserved for a run: the guard against registering twice
+```
+Every write is conditional or idempotent, so that a repeated event changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shoal_core.aws.clock import now
+from shoal_core.aws.table import Table, document, update_arguments
+from shoal_core.errors import NotFound, Unavailable
+from shoal_core.registry.records import ModelVersion, Source
+
+_RESERVATION_ATTEMPTS = 20
+_STATUS = {"#status": "status"}
+
+
+class Catalog:
+    """Reads and writes the catalog. Raises `NotFound` and `Unavailable`."""
+
+    def __init__(self, table: Table | None = None) -> None:
+        self._table = table or Table()
+
+    # Datasets
+
+    def dataset_waiting(self, dataset: str, note: str) -> None:
+        """Note that a dataset has files that wait for their dataset.yaml."""
+        self._touch_dataset(dataset, "SET waiting = :note", {":note": note})
+
+    def dataset_not_waiting(self, dataset: str) -> None:
+        """Note that a dataset's files have been committed."""
+        self._touch_dataset(dataset, "SET waiting = :note", {":note": ""})
+
+    def _touch_dataset(self, dataset: str, expression: str, values: Mapping[str, Any]) -> None:
+        self._table.update(
+            f"DATASET#{dataset}",
+            "DATASET",
+            f"{expression}, kind = if_not_exists(kind, :kind), sort = if_not_exists(sort, :name), "
+            "#name = if_not_exists(#name, :name), created_at = if_not_exists(created_at, :now)",
+            {**values, ":kind": "DATASET", ":name": dataset, ":now": now()},
+            names={"#name": "name"},
+        )
+
+    def begin_run(self, run_id: str, dataset: str, version: str, source: Sequence[Source]) -> bool:
+        """Record a new dataset version and its run; False when both were there: the same bytes again."""
+        moment = now()
+        run = _new_run(run_id, dataset, version, source, moment)
+        entry = {
+            "pk": f"DATASET#{dataset}",
+            "sk": f"VERSION#{version}",
+            "version": version,
+            "status": "preparing",
+            "created_at": moment,
+            "run_id": run_id,
+        }
+        return self._table.put_all_new([run, entry])
+
+    def latest_version(self, dataset: str) -> str | None:
+        """The version of the newest upload, if there is one."""
+        item = self._table.get(f"DATASET#{dataset}", "DATASET")
+        return item.get("latest_version") if item else None
+
+    def newest_version(self, dataset: str, version: str, order: str) -> None:
+        """Point the dataset at `version`, unless one of a later upload is there. `order` sorts by time of upload."""
+        self._touch_dataset(dataset, "SET waiting = if_not_exists(waiting, :none)", {":none": ""})
+        self._table.update(
+            f"DATASET#{dataset}",
+            "DATASET",
+            "SET latest_version = :version, latest_order = :order",
+            {":version": version, ":order": order},
+            condition="attribute_not_exists(latest_order) OR latest_order <= :order",
+        )
+
+    def dataset_committed(self, dataset: str, version: str, task: str, samples: Mapping[str, int]) -> None:
+        """Record what a committed version holds."""
+        self._table.update(
+            f"DATASET#{dataset}",
+            f"VERSION#{version}",
+            "SET #status = :ready, task = :task, samples = :samples",
+            {":ready": "ready", ":task": task, ":samples": document(dict(samples))},
+            names=_STATUS,
+        )
+
+    def dataset_items(self, dataset: str) -> list[dict[str, Any]]:
+        """The dataset's record and its versions. Raises `NotFound`."""
+        items = list(self._table.query(f"DATASET#{dataset}"))
+        if not items:
+            raise NotFound(f"Dataset {dataset!r} doesn't exist.", "See GET /datasets for those that do.")
+        return items
+
+    def dataset_names(self) -> list[str]:
+        """Names of all datasets, in order."""
+        return sorted(item["name"] for item in self._table.newest("DATASET"))
+
+    # Runs
+
+    def refuse_upload(self, run_id: str, dataset: str, source: Sequence[Source], error: str, message: str) -> None:
+        """Record an upload that no run can be made of, as a failed run."""
+        moment = now()
+        run = _new_run(run_id, dataset, "", source, moment)
+        failure = {"status": "failed", "error": error, "cause": message, "finished_at": moment}
+        self._table.put_new({**run, "stage": "Ingest Upload", **failure})
+
+    def stage_started(self, run_id: str, stage: str) -> None:
+        """Show where a run is. A run that has ended keeps its last stage."""
+        moment = now()
+        self._table.update(
+            f"RUN#{run_id}",
+            "RUN",
+            "SET stage = :stage, updated_at = :now",
+            {":stage": stage, ":now": moment, ":running": "running"},
+            condition="#status = :running",
+            names=_STATUS,
+        )
+        self._table.update(
+            f"RUN#{run_id}",
+            f"STAGE#{stage}",
+            "SET started_at = if_not_exists(started_at, :now), #name = :name",
+            {":now": moment, ":name": stage},
+            names={"#name": "name"},
+        )
+
+    def add_usage(self, run_id: str, stage: str, milliseconds: int, memory_mb: int) -> None:
+        """Add one invocation to what a stage used. A repeated invocation is paid for, so it counts again."""
+        self._table.update(
+            f"RUN#{run_id}",
+            f"STAGE#{stage}",
+            "SET finished_at = :now ADD invocations :one, megabyte_ms :used",
+            {":now": now(), ":one": 1, ":used": milliseconds * memory_mb},
+        )
+
+    def shards_planned(self, run_id: str, total: int) -> None:
+        """Record into how many work items a dataset was planned."""
+        self._table.update(f"RUN#{run_id}", "RUN", "SET shards_total = :total", {":total": total})
+
+    def shard_written(self, run_id: str, item: int) -> None:
+        """Record a finished work item; the same one twice counts once."""
+        self._table.update(f"RUN#{run_id}", "RUN", "ADD shards_done :item", {":item": {item}})
+
+    def settings_resolved(
+        self, run_id: str, settings: Mapping[str, Any], inferred: Sequence[str], warnings: Sequence[str]
+    ) -> None:
+        """Record a run's settings and which of them Shoal chose."""
+        self._table.update(
+            f"RUN#{run_id}",
+            "RUN",
+            "SET settings = :settings, inferred = :inferred, warnings = :warnings",
+            {
+                ":settings": document(dict(settings)),
+                ":inferred": document(list(inferred)),
+                ":warnings": document(list(warnings)),
+            },
+        )
+
+    def round_merged(self, run_id: str, round_: int, summary: Mapping[str, Any]) -> None:
+        """Record one round; the same one again writes the same."""
+        self._table.update(
+            f"RUN#{run_id}", f"ROUND#{round_:06d}", "SET summary = :summary", {":summary": document(dict(summary))}
+        )
+
+    def run_evaluated(self, run_id: str, metrics: Mapping[str, Any]) -> None:
+        """Record the metrics of the exported model on the test split."""
+        self._table.update(f"RUN#{run_id}", "RUN", "SET evaluation = :metrics", {":metrics": document(dict(metrics))})
+
+    def model_optimized(self, run_id: str, optimization: Mapping[str, Any]) -> None:
+        """Record what the offline optimisation did and whether its model is the one that is served."""
+        self._table.update(
+            f"RUN#{run_id}", "RUN", "SET optimization = :outcome", {":outcome": document(dict(optimization))}
+        )
+
+    def run_succeeded(self, run_id: str, model: str, version: int) -> None:
+        """End a run with the model version that it made."""
+        moment = now()
+        self._table.update(
+            f"RUN#{run_id}",
+            "RUN",
+            "SET #status = :status, model_name = :model, model_version = :version, "
+            "finished_at = if_not_exists(finished_at, :now), updated_at = :now",
+            {":status": "succeeded", ":model": model, ":version": version, ":now": moment},
+            names=_STATUS,
+        )
+
+    def run_items(self, run_id: str) -> list[dict[str, Any]]:
+        """A run's record, stages and rounds. Raises `NotFound`."""
+        items = list(self._table.query(f"RUN#{run_id}"))
+        if not any(item["sk"] == "RUN" for item in items):
+            raise NotFound(f"Run {run_id!r} doesn't exist.", "See GET /runs for those that do.")
+        return items
+
+    def run_ids(self, dataset: str | None = None, limit: int = 100) -> list[str]:
+        """The newest runs first."""
+        found = self._table.newest("RUN", None if dataset else limit)
+        return [item["run_id"] for item in found if dataset in (None, item["dataset"])][:limit]
+
+    # Models
+
+    def reserve_version(self, model: str, run_id: str) -> int:
+        """The number that a run's version of a model has: the same one each time it is asked."""
+        pk = f"MODEL#{model}"
+        for _ in range(_RESERVATION_ATTEMPTS):
+            guard = self._table.get(pk, f"RUN#{run_id}")
+            if guard:
+                return int(guard["version"])
+            counter = self._table.get(pk, "MODEL")
+            version = counter["reserved"] + 1 if counter else 1
+            step = update_arguments(
+                pk,
+                "MODEL",
+                "SET reserved = :version, #name = :name",
+                {":version": version, ":previous": version - 1, ":name": model},
+                condition="attribute_not_exists(pk) OR reserved = :previous",
+                names={"#name": "name"},
+            )
+            self._table.put_all_new([{"pk": pk, "sk": f"RUN#{run_id}", "version": version}], step)
+        raise Unavailable(f"Model {model!r}: too many runs register at once.", "Nothing to do: it is retried.")
+
+    def publish_version(self, model: str, version: ModelVersion) -> None:
+        """List a version whose files are all there, and point `production` at it unless a newer one serves."""
+        pk = f"MODEL#{model}"
+        record = document(version.model_dump(mode="json"))
+        self._table.put_new({"pk": pk, "sk": f"VERSION#{version.version:06d}", "record": record})
+        self._table.update(
+            pk,
+            "MODEL",
+            "SET production = :version, task = :task, kind = :kind, sort = :name, updated_at = :now",
+            {
+                ":version": version.version,
+                ":task": version.task,
+                ":kind": "MODEL",
+                ":name": model,
+                ":now": version.created_at,
+            },
+            condition="attribute_not_exists(production) OR production < :version",
+        )
+
+    def alias(self, model: str, alias: str = "production") -> int:
+        """The version that an alias points at. Raises `NotFound`."""
+        item = self._table.get(f"MODEL#{model}", "MODEL")
+        if item is None or alias not in item:
+            raise NotFound(f"Model {model!r} doesn't exist.", "See GET /models for those that do.")
+        return int(item[alias])
+
+    def model_items(self, model: str) -> list[dict[str, Any]]:
+        """A model's record and versions. Raises `NotFound`."""
+        items = list(self._table.query(f"MODEL#{model}"))
+        if not any(item["sk"].startswith("VERSION#") for item in items):
+            raise NotFound(f"Model {model!r} doesn't exist.", "See GET /models for those that do.")
+        return items
+
+    def model_names(self) -> list[str]:
+        """Names of all models, in order."""
+        return sorted(item["name"] for item in self._table.newest("MODEL"))
+
+
+def _new_run(run_id: str, dataset: str, version: str, source: Sequence[Source], moment: str) -> dict[str, Any]:
+    return {
+        "pk": f"RUN#{run_id}",
+        "sk": "RUN",
+        "kind": "RUN",
+        "sort": f"{moment}#{run_id}",
+        "run_id": run_id,
+        "dataset": dataset,
+        "version": version,
+        "status": "running",
+        "stage": "Plan Shards",
+        "created_at": moment,
+        "updated_at": moment,
+        "source": document([entry.model_dump() for entry in source]),
+    }

@@ -1,0 +1,63 @@
+"""boto3 clients, one per service and process, with one policy of time-outs; service faults become `Unavailable`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shoal_core.aws.config import environment
+from shoal_core.errors import Unavailable
+
+_CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=60,
+    retries={"mode": "standard", "max_attempts": 4},
+    # 40 parallel range reads at the most: what one function ever has in flight.
+    max_pool_connections=40,
+    s3={"addressing_style": "path"},
+)
+_TRANSIENT = frozenset(
+    {
+        "InternalError",
+        "InternalServerError",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TransactionConflictException",
+    }
+)
+
+
+@cache
+def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its client types at run time
+    """The client of a service, at the embedded cloud's endpoint where one is set."""
+    return boto3.client(service, endpoint_url=environment().endpoint_url or None, config=_CONFIG)  # type: ignore[call-overload]
+
+
+def error_code(error: ClientError) -> str:
+    """The service's name of an error, such as `NoSuchKey`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def service_errors(subject: str) -> Iterator[None]:
+    """Turn throttling, time-outs and server faults about `subject` into `Unavailable`, which Step Functions retries."""
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if error_code(error) in _TRANSIENT or status >= 500:
+            raise Unavailable(f"{subject} isn't available: {error}.", "Nothing to do: it is retried.") from error
+        raise
+    except BotoCoreError as error:
+        raise Unavailable(f"{subject} can't be reached: {error}.", "Nothing to do: it is retried.") from error

@@ -1,0 +1,112 @@
+"""The frame of every handler: logs, traces, metrics, parsing; and what a run's stage used."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.parser import BaseModel, event_parser
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import ConfigDict
+
+from shoal_core.aws.catalog import Catalog
+from shoal_core.aws.config import environment, memory_mb
+from shoal_core.aws.s3 import S3Store
+from shoal_core.aws.uploads import UploadStore
+
+logger = Logger(service="shoal")
+tracer = Tracer(service="shoal")
+metrics = Metrics(namespace="Shoal", service="shoal")
+
+Handler = Callable[[dict[str, Any], LambdaContext], Any]
+_first = True
+
+
+class RunEvent(BaseModel):
+    """What every state of the training state machine is given."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    run_id: str
+    dataset: str
+    version: str
+
+
+RunEventT = TypeVar("RunEventT", bound=RunEvent)
+
+
+@functools.cache
+def artifacts() -> S3Store:
+    """The bucket that Shoal writes."""
+    return S3Store(environment().artifacts_bucket)
+
+
+@functools.cache
+def uploads() -> UploadStore:
+    """The bucket that users write."""
+    return UploadStore(environment().bucket)
+
+
+@functools.cache
+def catalog() -> Catalog:
+    """The catalog."""
+    return Catalog()
+
+
+def framed(handler: Handler) -> Handler:
+    """Log, trace and measure a handler of any event."""
+
+    def timed(event: dict[str, Any], context: LambdaContext) -> Any:  # noqa: ANN401 - what the handler returns
+        started = time.perf_counter()
+        try:
+            return handler(event, context)
+        finally:
+            metrics.add_metric("Duration", MetricUnit.Milliseconds, (time.perf_counter() - started) * 1000)
+
+    logged = logger.inject_lambda_context(timed, clear_state=True)
+    traced = tracer.capture_lambda_handler(logged, capture_response=False)
+    return metrics.log_metrics(traced, capture_cold_start_metric=True)
+
+
+def stage(name: str, event: type[RunEventT]) -> Callable[[Callable[[RunEventT], dict[str, Any]]], Handler]:
+    """Make a function of one state into a Lambda handler.
+
+    It parses the state's input as `event`, shows the run at this stage, and adds the invocation to what the run used,
+    also when the function raises.
+
+    Args:
+        name: The state's name in statemachines/training.asl.yaml.
+        event: The model of the state's input; a wrong one raises pydantic's `ValidationError`.
+    """
+
+    def decorate(function: Callable[[RunEventT], dict[str, Any]]) -> Handler:
+        def measured(task: RunEventT, context: LambdaContext) -> dict[str, Any]:
+            started = time.perf_counter() - _init_seconds()
+            logger.append_keys(run_id=task.run_id)
+            catalog().stage_started(task.run_id, name)
+            try:
+                return {**task.model_dump(include={"run_id", "dataset", "version"}), **function(task)}
+            finally:
+                milliseconds = round((time.perf_counter() - started) * 1000)
+                catalog().add_usage(task.run_id, name, milliseconds, memory_mb())
+
+        return framed(event_parser(model=event)(measured))
+
+    return decorate
+
+
+def _init_seconds() -> float:
+    """CPU seconds that this process took to start, the first time; 0 after that.
+
+    AWS bills the INIT phase (https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/),
+    and a process that imports is bound by its CPU.
+    """
+    global _first
+    if not _first:
+        return 0.0
+    _first = False
+    return time.process_time()

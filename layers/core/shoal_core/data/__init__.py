@@ -1,0 +1,1 @@
+"""From uploaded bytes to clean, split, hashed shards: plan, write, commit."""

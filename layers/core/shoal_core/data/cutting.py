@@ -1,0 +1,43 @@
+"""Cutting a set into work items that are even in bytes."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Sequence
+
+ITEM_BYTES = 32 * 1024**2
+ENCODED_BYTES = 64 * 1024**2
+MAX_ITEMS = 256
+MIN_ITEM_SAMPLES = 32
+
+
+def count_items(samples: int, source_bytes: int, sample_bytes: int, workers: int | None) -> int:
+    """How many work items a set is cut into.
+
+    About 32 MB of source and 64 MB of encoded samples each; at least `max(4, 2 * workers)` when that leaves 32 samples
+    in each; at most 256.
+
+    Args:
+        samples: Samples of the set.
+        source_bytes: Bytes to read.
+        sample_bytes: Bytes of one encoded sample.
+        workers: The number of workers asked for.
+    """
+    by_bytes = max(math.ceil(source_bytes / ITEM_BYTES), math.ceil(samples * sample_bytes / ENCODED_BYTES))
+    by_workers = min(max(4, 2 * (workers or 0)), samples // MIN_ITEM_SAMPLES)
+    return min(MAX_ITEMS, max(1, by_bytes, by_workers))
+
+
+def cut_evenly(weights: Sequence[int], pieces: int) -> list[tuple[int, int]]:
+    """Ranges (start, stop) of neighbours with about equal sums of weights; none is empty, at most `pieces` of them."""
+    sums = list(itertools.accumulate(weights))
+    if not sums:
+        return []
+    total = sums[-1]
+    bounds = [0]
+    for piece in range(1, pieces):
+        bounds.append(max(bounds[-1], min(len(sums), bisect.bisect_left(sums, total * piece / pieces) + 1)))
+    bounds.append(len(sums))
+    return [(start, stop) for start, stop in itertools.pairwise(bounds) if stop > start]

@@ -1,0 +1,122 @@
+"""Every error Shoal raises, drawn as a tree. Errors are API: Step Functions retries and catches by these names.
+
+ShoalError                     500
+├── BadInput                   400   the caller's data or request is wrong; a retry can't help
+│   ├── BadConfig              400   dataset.yaml
+│   ├── BadArchive             400   zip, tar, tar.gz
+│   ├── BadTable               400   CSV, JSONL
+│   ├── BadImage               400   one image
+│   ├── BadDataset             400   the set as a whole: no samples, one class, missing target
+│   ├── BadName                400   the name of a dataset or model
+│   ├── BadRequest             400   one HTTP request
+│   ├── TooLarge               413   over a documented limit
+│   └── BadNetwork             400   a network that can't be trained or served
+│       └── UnsupportedOperator
+├── NotFound                   404   dataset, run, model, version, object
+├── Conflict                   409   a conditional write lost; somebody else was first
+├── TrainingDiverged           500   loss became NaN or infinite
+├── FidelityLost               500   an optimised model doesn't answer as the original does
+└── Unavailable                503   a service didn't answer; a retry may help
+"""
+
+from __future__ import annotations
+
+FIX_SEPARATOR = " Fix: "
+
+
+class ShoalError(Exception):
+    """Root of Shoal's errors: what is wrong, with what, and how to mend it.
+
+    Args:
+        reason: One sentence that names the object and what is wrong with it.
+        fix: One sentence that tells what to do about it; empty when nobody can do anything.
+    """
+
+    status = 500
+    retryable = False
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        self.reason = reason
+        self.fix = fix
+        super().__init__(f"{reason}{FIX_SEPARATOR}{fix}" if fix else reason)
+
+
+class BadInput(ShoalError):
+    """The caller's data or request is wrong; a retry can't help."""
+
+    status = 400
+
+
+class BadConfig(BadInput):
+    """A `dataset.yaml` that can't be read or asks for the impossible."""
+
+
+class BadArchive(BadInput):
+    """An archive that is empty, corrupt or unsafe."""
+
+
+class BadTable(BadInput):
+    """A table that can't be read as one."""
+
+
+class BadImage(BadInput):
+    """Bytes that don't decode to an image."""
+
+
+class BadDataset(BadInput):
+    """A set of samples that nothing can be learnt from."""
+
+
+class BadName(BadInput):
+    """A dataset or model name outside the allowed characters."""
+
+
+class BadRequest(BadInput):
+    """An HTTP request that can't be answered as asked."""
+
+
+class TooLarge(BadInput):
+    """Something over a documented limit."""
+
+    status = 413
+
+
+class BadNetwork(BadInput):
+    """A network that can't be trained or served."""
+
+
+class UnsupportedOperator(BadNetwork):
+    """An ONNX operator without a gradient rule."""
+
+
+class NotFound(ShoalError):
+    """A dataset, run, model, version or object that doesn't exist."""
+
+    status = 404
+
+
+class Conflict(ShoalError):
+    """A conditional write lost: somebody else was first."""
+
+    status = 409
+
+
+class TrainingDiverged(ShoalError):
+    """The loss became NaN or infinite."""
+
+
+class FidelityLost(ShoalError):
+    """An optimised model doesn't answer as the original does."""
+
+
+class Unavailable(ShoalError):
+    """A service didn't answer; a retry may help."""
+
+    status = 503
+    retryable = True
+
+
+def split_message(message: str) -> tuple[str, str]:
+    """Split an error's text, as Lambda reports it, into (reason, fix)."""
+    reason, _, fix = message.partition(FIX_SEPARATOR)
+    return reason, fix

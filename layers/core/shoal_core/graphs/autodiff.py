@@ -1,0 +1,196 @@
+"""Reverse-mode automatic differentiation of an ONNX graph, operator by operator.
+
+`trace` copies a forward graph into a builder and remembers its nodes; `backward` walks them in reverse and emits the
+gradient of every parameter, by the rules of `shoal_core.graphs.rules`. Gradients are only computed along paths that
+lead from a parameter to the output, so a frozen part of a network costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from shoal_core.errors import BadNetwork, UnsupportedOperator
+from shoal_core.graphs.builder import GraphBuilder, shape_of_value
+from shoal_core.graphs.rules.registry import PREPARATIONS, RULES, WITHOUT_GRADIENT, supported_operators
+from shoal_core.graphs.rules.rule import Node, Step
+from shoal_core.graphs.shapes import Shape
+
+# ScatterElements adds since operator set 16; what is newer than 22 isn't tested.
+OPSETS = range(16, 23)
+_FLOATING = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+_STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Tape:
+    """The forward pass as it was emitted.
+
+    Attributes:
+        nodes: In order of execution.
+        differentiable: Tensors that depend on a parameter.
+    """
+
+    nodes: tuple[Node, ...]
+    differentiable: frozenset[str]
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the standard operator set that a model uses.
+
+    Raises:
+        BadNetwork: if it is outside `OPSETS`.
+    """
+    versions = [int(item.version) for item in model.opset_import if item.domain in _STANDARD_DOMAINS]
+    if len(versions) != 1 or versions[0] not in OPSETS:
+        raise BadNetwork(
+            f"Network {model.graph.name!r} uses operator set {versions}, training knows {OPSETS[0]} to {OPSETS[-1]}.",
+            f"Export it with opset {OPSETS[-1]}, or convert it with onnx.version_converter.",
+        )
+    return versions[0]
+
+
+def trace(builder: GraphBuilder, model: onnx.ModelProto, parameters: Sequence[str]) -> Tape:
+    """Copy a forward graph's inputs, constants and nodes into a builder.
+
+    Args:
+        builder: Of the model's operator set.
+        model: The forward graph.
+        parameters: Names of the float inputs to differentiate by, as the model names them.
+
+    Raises:
+        BadNetwork: if the graph isn't consistent, or a parameter isn't among its inputs.
+        UnsupportedOperator: for a node of another domain than ONNX's own.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name in constants:
+            continue
+        shape = shape_of_value(value)
+        if shape is None:
+            raise BadNetwork(f"Input {value.name!r} of network {model.graph.name!r} has unnamed unknown dimensions.")
+        builder.input(value.name, value.type.tensor_type.elem_type, shape)
+    missing = [name for name in parameters if not builder.has(name)]
+    if missing:
+        raise BadNetwork(f"Parameter {missing[0]!r} isn't an input of network {model.graph.name!r}.")
+    for name, array in constants.items():
+        builder.constant(array, name)
+
+    declared = {value.name: shape_of_value(value) for value in (*model.graph.value_info, *model.graph.output)}
+    differentiable = set(parameters)
+    nodes = []
+    for proto in model.graph.node:
+        node = _copy(builder, proto, differentiable, declared)
+        nodes.append(node)
+        if node.operator not in WITHOUT_GRADIENT and differentiable.intersection(node.inputs):
+            differentiable |= {name for name in node.outputs if name and builder.element_type(name) in _FLOATING}
+    return Tape(tuple(nodes), frozenset(differentiable))
+
+
+def _copy(
+    builder: GraphBuilder, proto: onnx.NodeProto, differentiable: set[str], declared: Mapping[str, Shape | None]
+) -> Node:
+    if proto.domain not in _STANDARD_DOMAINS:
+        raise UnsupportedOperator(
+            f"Node {proto.name!r} uses operator {proto.op_type!r} of domain {proto.domain!r}.",
+            "Export the network with ONNX's standard operators only.",
+        )
+    if proto.op_type == "Constant":
+        builder.constant(_constant(proto), proto.output[0])
+        return Node.of(proto)
+    copy = onnx.NodeProto()
+    copy.CopyFrom(proto)
+    if copy.op_type in PREPARATIONS and differentiable.intersection(copy.input):
+        PREPARATIONS[copy.op_type](builder, copy)
+    builder.copy(copy, [declared.get(name) for name in copy.output])
+    return Node.of(copy)
+
+
+def _constant(proto: onnx.NodeProto) -> NDArray[Any]:
+    """The value of a `Constant` node, whichever attribute holds it."""
+    attribute = proto.attribute[0]
+    value = helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        return numpy_helper.to_array(value)
+    dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if attribute.name not in dtypes:
+        raise UnsupportedOperator(f"Constant node {proto.output[0]!r} has a value of kind {attribute.name!r}.")
+    return np.asarray(value, dtype=dtypes[attribute.name])
+
+
+def backward(builder: GraphBuilder, tape: Tape, seeds: Mapping[str, str], parameters: Sequence[str]) -> dict[str, str]:
+    """Emit the gradients of a scalar with respect to parameters.
+
+    Args:
+        builder: That the tape was traced into.
+        tape: The forward pass.
+        seeds: For each output that the scalar is computed from: the scalar's gradient with respect to it.
+        parameters: As given to `trace`.
+
+    Returns:
+        For each parameter the tensor with its gradient, of the parameter's shape and element type.
+
+    Raises:
+        UnsupportedOperator: naming every node on the way that has no gradient rule.
+        BadNetwork: if a parameter has no influence on the outputs.
+    """
+    path = _path(tape, seeds)
+    _require_rules(path)
+    gradients: dict[str, list[str]] = {name: [seed] for name, seed in seeds.items()}
+    for node in reversed(path):
+        step = Step(builder, node, tuple(_total(builder, gradients, name) for name in node.outputs))
+        if all(gradient is None for gradient in step.gradients):
+            continue
+        rules = RULES[node.operator](step)
+        # An operator with any number of inputs returns a gradient for each; others may have optional ones left out.
+        for index, name in enumerate(node.inputs):
+            if name not in tape.differentiable:
+                continue
+            gradient = rules[index]
+            if gradient is None:
+                raise step.unsupported(f"depends on a trainable value through input {index} ({name!r})")
+            gradients.setdefault(name, []).append(gradient())
+    found = {name: _total(builder, gradients, name) for name in parameters}
+    idle = [name for name, gradient in found.items() if gradient is None]
+    if idle:
+        raise BadNetwork(
+            f"Parameter {idle[0]!r} has no influence on the network's output.", "Leave it out of the trainable tensors."
+        )
+    return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+
+def _path(tape: Tape, outputs: Mapping[str, str]) -> list[Node]:
+    """Nodes between a parameter and an output, in order of execution."""
+    wanted = set(outputs)
+    path = []
+    for node in reversed(tape.nodes):
+        if wanted.intersection(node.outputs) and tape.differentiable.intersection(node.outputs):
+            path.append(node)
+            wanted |= tape.differentiable.intersection(node.inputs)
+    return path[::-1]
+
+
+def _require_rules(path: Sequence[Node]) -> None:
+    unknown = [node for node in path if node.operator not in RULES]
+    if unknown:
+        named = ", ".join(f"{node.operator} (node {node.name!r})" for node in unknown)
+        raise UnsupportedOperator(
+            f"Training has no gradient for {named}.",
+            f"Use only these operators between trainable tensors and the output: {', '.join(supported_operators())}.",
+        )
+
+
+def _total(builder: GraphBuilder, gradients: dict[str, list[str]], name: str) -> str | None:
+    """The sum of all contributions to a tensor's gradient, added up in a fixed order."""
+    parts = gradients.get(name)
+    if not parts:
+        return None
+    while len(parts) > 1:
+        parts[:2] = [builder.refine(builder.emit("Add", parts[0], parts[1]), builder.shape(name))]
+    return parts[0]

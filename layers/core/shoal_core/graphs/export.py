@@ -1,0 +1,118 @@
+"""The model that is served: one ONNX file from raw tensors to probabilities or values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from shoal_core.errors import BadNetwork
+from shoal_core.graphs.builder import IR_VERSION, PRODUCER, check, shape_of_value
+from shoal_core.graphs.forward import BATCH, PARAMETER
+
+PROBABILITIES = "probabilities"
+VALUE = "value"
+TASK_PROPERTY = "shoal.task"
+CLASSES_PROPERTY = "shoal.classes"
+
+
+def export_model(
+    forward_with_parameters: bytes,
+    parameters: Mapping[str, NDArray[Any]],
+    task: Literal["classification", "regression"],
+    classes: Sequence[str] | None = None,
+    target_mean: float = 0.0,
+    target_std: float = 1.0,
+) -> bytes:
+    """Put trained parameters into a network and make its output readable.
+
+    Args:
+        forward_with_parameters: The network with inputs `param.<name>`.
+        parameters: float32, by name without the prefix.
+        task: What the network answers.
+        classes: Names of the classes in order, for classification.
+        target_mean: Regression: what standardised predictions are shifted by, in original units.
+        target_std: Regression: what they are multiplied by first; 0 counts as 1, as in training.
+
+    Returns:
+        An ONNX file. Inputs: the raw tensors. Output: `probabilities` float32 [N, classes], or `value` float32 [N] in
+        original units. Metadata: `shoal.task` and `shoal.classes` (JSON). The same arguments give the same bytes.
+
+    Raises:
+        BadNetwork: if the parameters or the classes don't fit the network.
+    """
+    source = onnx.load_from_string(forward_with_parameters)
+    graph = onnx.GraphProto(name="model")
+    graph.input.extend(value for value in source.graph.input if not value.name.startswith(PARAMETER))
+    graph.node.extend(_without_prefix(source.graph.node))
+    graph.initializer.extend(source.graph.initializer)
+    graph.initializer.extend(_initialisers(source, parameters))
+    if task == "classification":
+        _answer_probabilities(graph, source.graph.output[0], classes)
+    else:
+        _answer_value(graph, source.graph.output[0], target_mean, target_std or 1.0)
+
+    model = helper.make_model(
+        graph, opset_imports=list(source.opset_import), ir_version=IR_VERSION, producer_name=PRODUCER
+    )
+    properties: dict[str, str] = {TASK_PROPERTY: task}
+    if task == "classification":
+        properties[CLASSES_PROPERTY] = json.dumps(list(classes or ()), ensure_ascii=False, separators=(",", ":"))
+    helper.set_model_props(model, properties)
+    check(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _without_prefix(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    renamed = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = [name.removeprefix(PARAMETER) for name in node.input]
+        renamed.append(copy)
+    return renamed
+
+
+def _initialisers(source: onnx.ModelProto, parameters: Mapping[str, NDArray[Any]]) -> list[onnx.TensorProto]:
+    expected = {
+        value.name.removeprefix(PARAMETER): shape_of_value(value)
+        for value in source.graph.input
+        if value.name.startswith(PARAMETER)
+    }
+    unfit = sorted(expected.keys() ^ parameters.keys())
+    unfit += [name for name in expected if name in parameters and parameters[name].shape != expected[name]]
+    if unfit:
+        raise BadNetwork(
+            f"Parameter {unfit[0]!r} is missing, unknown or of another shape than the network's.",
+            "Export a checkpoint with the graph of its own run.",
+        )
+    return [numpy_helper.from_array(np.ascontiguousarray(parameters[name]), name) for name in expected]
+
+
+def _answer_probabilities(graph: onnx.GraphProto, logits: onnx.ValueInfoProto, classes: Sequence[str] | None) -> None:
+    width = (shape_of_value(logits) or (0, 0))[1]
+    if width != len(classes or ()):
+        raise BadNetwork(f"The network answers {width} classes, but {len(classes or ())} names are given.")
+    graph.node.append(helper.make_node("Softmax", [logits.name], [PROBABILITIES], name=PROBABILITIES, axis=-1))
+    graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [BATCH, width]))
+
+
+def _answer_value(graph: onnx.GraphProto, prediction: onnx.ValueInfoProto, mean: float, std: float) -> None:
+    constants: dict[str, NDArray[Any]] = {
+        "target.mean": np.asarray(mean, dtype=np.float32),
+        "target.std": np.asarray(std, dtype=np.float32),
+        "target.axis": np.asarray([1], dtype=np.int64),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    steps = (
+        ("Squeeze", [prediction.name, "target.axis"], "target.standardised"),
+        ("Mul", ["target.standardised", "target.std"], "target.centred"),
+        ("Add", ["target.centred", "target.mean"], VALUE),
+    )
+    graph.node.extend(helper.make_node(operator, inputs, [output], name=output) for operator, inputs, output in steps)
+    graph.output.append(helper.make_tensor_value_info(VALUE, TensorProto.FLOAT, [BATCH]))

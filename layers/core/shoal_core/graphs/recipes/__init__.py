@@ -1,0 +1,72 @@
+"""Recipes: each is one file that builds a forward graph from a typed config and a network signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from shoal_core.errors import BadConfig
+from shoal_core.graphs.forward import ForwardGraph
+from shoal_core.graphs.recipes import cnn, mlp
+from shoal_core.graphs.signature import NetworkSignature
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    build: Callable[[Mapping[str, Any], NetworkSignature, int], ForwardGraph]
+    default_config: Callable[[NetworkSignature, int], BaseModel]
+
+
+_RECIPES: Mapping[str, _Recipe] = {
+    "cnn": _Recipe(
+        lambda config, signature, seed: cnn.build(cnn.CnnConfig.model_validate(config), signature, seed),
+        cnn.default_config,
+    ),
+    "mlp": _Recipe(
+        lambda config, signature, seed: mlp.build(mlp.MlpConfig.model_validate(config), signature, seed),
+        mlp.default_config,
+    ),
+}
+
+
+def recipe_names() -> tuple[str, ...]:
+    """All recipes, sorted."""
+    return tuple(sorted(_RECIPES))
+
+
+def build_forward(recipe: str, config: Mapping[str, Any], signature: NetworkSignature, seed: int) -> ForwardGraph:
+    """Build a recipe's network.
+
+    Args:
+        recipe: Its name.
+        config: Its settings; what is left out takes the recipe's default.
+        signature: What the network sees and answers.
+        seed: Of the initial parameters; the same arguments give the same bytes.
+
+    Raises:
+        BadConfig: for an unknown recipe, a wrong setting or inputs that the recipe can't take.
+    """
+    try:
+        return _recipe(recipe).build(config, signature, seed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(str(part) for part in first["loc"])
+        raise BadConfig(f"Setting {setting!r} of recipe {recipe!r} is wrong: {first['msg']}.") from error
+
+
+def default_config(recipe: str, signature: NetworkSignature, samples: int) -> dict[str, Any]:
+    """A recipe's settings for a number of training samples, as JSON values.
+
+    Raises:
+        BadConfig: for an unknown recipe.
+    """
+    return _recipe(recipe).default_config(signature, samples).model_dump(mode="json")
+
+
+def _recipe(name: str) -> _Recipe:
+    if name not in _RECIPES:
+        raise BadConfig(f"There is no recipe {name!r}.", f"Choose one of: {', '.join(recipe_names())}.")
+    return _RECIPES[name]

@@ -1,0 +1,1 @@
+"""What Shoal knows of datasets, runs and models, and the decisions made on it."""

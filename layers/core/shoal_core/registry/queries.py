@@ -1,0 +1,118 @@
+"""What the API asks of the catalog, answered as records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shoal_core.errors import NotFound
+from shoal_core.keys import DatasetKeys, ModelKeys
+from shoal_core.registry.records import Dataset, Model, ModelSummary, Record, Run
+from shoal_core.registry.views import dataset_view, model_view, run_view
+from shoal_core.store import ObjectStore
+
+Items = list[dict[str, Any]]
+
+
+class ReadCatalog(Protocol):
+    """What the queries need of the catalog."""
+
+    def dataset_items(self, dataset: str) -> Items:
+        """See `shoal_core.aws.catalog.Catalog.dataset_items`."""
+
+    def dataset_names(self) -> list[str]:
+        """See `shoal_core.aws.catalog.Catalog.dataset_names`."""
+
+    def run_items(self, run_id: str) -> Items:
+        """See `shoal_core.aws.catalog.Catalog.run_items`."""
+
+    def run_ids(self, dataset: str | None = None, limit: int = 100) -> list[str]:
+        """See `shoal_core.aws.catalog.Catalog.run_ids`."""
+
+    def model_items(self, model: str) -> Items:
+        """See `shoal_core.aws.catalog.Catalog.model_items`."""
+
+    def model_names(self) -> list[str]:
+        """See `shoal_core.aws.catalog.Catalog.model_names`."""
+
+
+class Datasets(Record):
+    """All datasets, by name."""
+
+    datasets: list[Dataset]
+
+
+class Runs(Record):
+    """The newest runs first, without their rounds."""
+
+    runs: list[Run]
+
+
+class Models(Record):
+    """All models, by name."""
+
+    models: list[ModelSummary]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The API's questions. Raises `NotFound`."""
+
+    catalog: ReadCatalog
+    artifacts: ObjectStore
+    architecture: str
+
+    def datasets(self) -> Datasets:
+        """Every dataset with its newest version."""
+        names = self.catalog.dataset_names()
+        return Datasets(datasets=[dataset_view(self.catalog.dataset_items(name), False) for name in names])
+
+    def dataset(self, name: str) -> Dataset:
+        """One dataset with all its versions."""
+        return dataset_view(self.catalog.dataset_items(name))
+
+    def report(self, name: str, version: str) -> dict[str, Any]:
+        """What was kept of a dataset version, what was dropped, and why."""
+        try:
+            return dict(json.loads(self.artifacts.read(DatasetKeys(name, version).report)))
+        except NotFound as error:
+            raise NotFound(
+                f"Dataset {name!r} has no report for version {version!r}.",
+                f"See GET /datasets/{name} for its versions; a report is there once the version is ready.",
+            ) from error
+
+    def runs(self, dataset: str | None = None, limit: int = 100) -> Runs:
+        """The newest runs, of one dataset or of all."""
+        ids = self.catalog.run_ids(dataset, limit)
+        return Runs(runs=[run_view(self.catalog.run_items(run_id), self.architecture, False) for run_id in ids])
+
+    def run(self, run_id: str) -> Run:
+        """One run with its rounds."""
+        return run_view(self.catalog.run_items(run_id), self.architecture)
+
+    def models(self) -> Models:
+        """Every model with its version in production."""
+        names = self.catalog.model_names()
+        return Models(models=[_summary(model_view(self.catalog.model_items(name))) for name in names])
+
+    def model(self, name: str, api_url: str) -> Model:
+        """One model: versions, aliases, what it takes and where it answers."""
+        items = self.catalog.model_items(name)
+        keys = ModelKeys(name, model_view(items).aliases["production"])
+        spec: Mapping[str, Any] = json.loads(self.artifacts.read(keys.spec))
+        return model_view(items, f"{api_url}/models/{name}/predict", spec)
+
+
+def _summary(model: Model) -> ModelSummary:
+    production = model.aliases["production"]
+    current = next(version for version in model.versions if version.version == production)
+    return ModelSummary(
+        name=model.name,
+        production=production,
+        versions=len(model.versions),
+        task=model.task,
+        metrics=current.metrics,
+        updated_at=current.created_at,
+    )

@@ -1,0 +1,199 @@
+"""What the catalog holds and the API shows: one model per thing, JSON in and out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RunStatus = Literal["running", "succeeded", "failed"]
+
+
+class Record(BaseModel):
+    """Base of all records: unknown fields are refused, values don't change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Record):
+    """One uploaded object that a run was made from."""
+
+    key: str
+    version: str | None = None
+    size: int = Field(ge=0, description="bytes")
+
+
+class Failure(Record):
+    """Why a run ended, and what to do."""
+
+    stage: str = Field(description="the state that failed")
+    error: str = Field(description="the error's name")
+    reason: str
+    fix: str
+
+
+class StageUsage(Record):
+    """What one stage of a run used. Only invocations that ended by themselves are counted."""
+
+    name: str
+    started_at: str
+    finished_at: str
+    seconds: float = Field(description="from the first start to the last end, wall clock")
+    invocations: int
+    gb_seconds: float
+    cost_usd: float
+
+
+class Progress(Record):
+    """How far a run has come."""
+
+    shards_done: int = 0
+    shards_total: int = 0
+    round: int = 0
+    rounds: int = 0
+    loss: float | None = None
+    validation: dict[str, float] = Field(default_factory=dict)
+
+
+class RoundSummary(Record):
+    """One round of training."""
+
+    round: int
+    loss: float
+    learning_rate: float
+    validation: dict[str, float]
+
+
+class ModelReference(Record):
+    """A version of a model."""
+
+    name: str
+    version: int
+
+
+class Run(Record):
+    """One pass from an upload to a model version."""
+
+    run_id: str
+    dataset: str
+    version: str
+    status: RunStatus
+    stage: str
+    created_at: str
+    updated_at: str
+    finished_at: str | None = None
+    source: list[Source] = Field(default_factory=list)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    inferred: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    progress: Progress = Field(default_factory=Progress)
+    rounds: list[RoundSummary] = Field(default_factory=list)
+    stages: list[StageUsage] = Field(default_factory=list)
+    seconds: float = 0.0
+    gb_seconds: float = 0.0
+    cost_usd: float = Field(default=0.0, description="estimated cost on AWS so far, US dollars")
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    optimization: dict[str, Any] = Field(default_factory=dict, description="what the offline optimisation did")
+    model: ModelReference | None = None
+    failure: Failure | None = None
+
+
+class DatasetVersion(Record):
+    """One immutable state of a dataset, named by its content."""
+
+    version: str
+    status: Literal["preparing", "ready"]
+    created_at: str
+    run_id: str
+    task: str | None = None
+    samples: dict[str, int] = Field(default_factory=dict, description="samples per split")
+
+
+class Dataset(Record):
+    """A dataset and its versions, newest first."""
+
+    name: str
+    status: Literal["waiting", "preparing", "ready"]
+    latest_version: str | None = None
+    task: str | None = None
+    samples: dict[str, int] = Field(default_factory=dict)
+    created_at: str
+    note: str = ""
+    versions: list[DatasetVersion] = Field(default_factory=list)
+
+
+class ModelVersion(Record):
+    """One immutable version of a model."""
+
+    version: int
+    run_id: str
+    dataset: str
+    dataset_version: str
+    task: str
+    metrics: dict[str, Any]
+    digest: str = Field(description="sha256 of model.onnx")
+    bytes: int
+    created_at: str
+
+
+class Model(Record):
+    """A model, its versions (newest first) and its aliases."""
+
+    name: str
+    task: str
+    aliases: dict[str, int]
+    versions: list[ModelVersion]
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    classes: list[str] | None = None
+    endpoint: str = ""
+
+
+class ModelSummary(Record):
+    """A model and its version in production."""
+
+    name: str
+    production: int
+    versions: int
+    task: str
+    metrics: dict[str, Any]
+    updated_at: str
+
+
+class Problem(BaseModel):
+    """An error, as problem+json (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="what is wrong, with what")
+    fix: str = Field(description="what to do about it")
+
+
+class ClassPrediction(Record):
+    """What a classifier answers for one instance."""
+
+    label: str
+    probability: float | None
+    probabilities: dict[str, float | None]
+
+
+class ValuePrediction(Record):
+    """What a regression model answers for one instance, in the target's units."""
+
+    value: float | None
+
+
+class Predictions(Record):
+    """The answer of `POST /models/{name}/predict`, in the order of the instances."""
+
+    model: str
+    version: int
+    task: str
+    predictions: list[ClassPrediction | ValuePrediction]
+
+
+class Health(Record):
+    """That the API answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str

@@ -1,0 +1,192 @@
+"""Records of the catalog as the API shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from shoal_core.errors import NotFound, split_message
+from shoal_core.registry.pricing import lambda_cost, transitions_cost
+from shoal_core.registry.records import (
+    Dataset,
+    DatasetVersion,
+    Failure,
+    Model,
+    ModelReference,
+    ModelVersion,
+    Progress,
+    RoundSummary,
+    Run,
+    Source,
+    StageUsage,
+)
+
+Item = Mapping[str, Any]
+MB_PER_GB = 1024
+# What Lambda and Step Functions themselves report; the rest are Shoal's, whose message holds the fix.
+_PLATFORM_FIXES = {
+    "Sandbox.Timedout": "Lower the work per invocation (more workers or rounds in dataset.yaml) and upload again.",
+    "States.Timeout": "Lower the work per invocation (more workers or rounds in dataset.yaml) and upload again.",
+    "Runtime.OutOfMemory": "Set a smaller image_size or more workers in dataset.yaml, or raise the function's memory.",
+    "Runtime.ExitError": "A worker died on every attempt; read its log with `shoal logs`.",
+    "States.DataLimitExceeded": "A state's payload went over 256 KiB; use fewer workers or larger shards.",
+}
+
+
+def run_view(items: Iterable[Item], architecture: str, with_rounds: bool = True) -> Run:
+    """A run from its record, stages and rounds."""
+    items = list(items)
+    run = next(item for item in items if item["sk"] == "RUN")
+    rounds = [_round(item) for item in items if item["sk"].startswith("ROUND#")]
+    stages = sorted(
+        (_stage(item, architecture) for item in items if item["sk"].startswith("STAGE#") and "invocations" in item),
+        key=lambda stage: (stage.started_at, stage.name),
+    )
+    settings = _document(run, "settings", {})
+    invocations = sum(stage.invocations for stage in stages)
+    cost = sum(stage.cost_usd for stage in stages) + (transitions_cost(invocations, len(rounds)) if stages else 0.0)
+    finished_at = run.get("finished_at")
+    return Run(
+        run_id=run["run_id"],
+        dataset=run["dataset"],
+        version=run["version"],
+        status=run["status"],
+        stage=run["stage"],
+        created_at=run["created_at"],
+        updated_at=finished_at or run["updated_at"],
+        finished_at=finished_at,
+        source=[Source.model_validate(entry) for entry in _document(run, "source", [])],
+        settings=settings,
+        inferred=_document(run, "inferred", []),
+        warnings=_document(run, "warnings", []),
+        progress=_progress(run, rounds, settings),
+        rounds=rounds if with_rounds else [],
+        stages=stages,
+        seconds=_seconds(run["created_at"], finished_at or run["updated_at"]),
+        gb_seconds=round(sum(stage.gb_seconds for stage in stages), 3),
+        cost_usd=cost,
+        metrics=_document(run, "evaluation", {}),
+        optimization=_document(run, "optimization", {}),
+        model=ModelReference(name=run["model_name"], version=run["model_version"]) if "model_name" in run else None,
+        failure=_failure(run),
+    )
+
+
+def _document(item: Item, name: str, default: Any) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(item[name]) if name in item else default
+
+
+def _seconds(start: str, end: str) -> float:
+    return round(max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()), 3)
+
+
+def _stage(item: Item, architecture: str) -> StageUsage:
+    gb_seconds = item["megabyte_ms"] / MB_PER_GB / 1000
+    return StageUsage(
+        name=item["name"],
+        started_at=item["started_at"],
+        finished_at=item["finished_at"],
+        seconds=_seconds(item["started_at"], item["finished_at"]),
+        invocations=item["invocations"],
+        gb_seconds=round(gb_seconds, 3),
+        cost_usd=lambda_cost(gb_seconds, item["invocations"], architecture),
+    )
+
+
+def _round(item: Item) -> RoundSummary:
+    return RoundSummary.model_validate_json(item["summary"])
+
+
+def _progress(run: Item, rounds: Sequence[RoundSummary], settings: Mapping[str, Any]) -> Progress:
+    last = rounds[-1] if rounds else None
+    return Progress(
+        shards_done=len(run.get("shards_done", ())),
+        shards_total=run.get("shards_total", 0),
+        round=last.round if last else 0,
+        rounds=settings.get("rounds", 0),
+        loss=last.loss if last else None,
+        validation=last.validation if last else {},
+    )
+
+
+def _failure(run: Item) -> Failure | None:
+    """The reason and the fix, from what Step Functions or `ingest_upload` recorded."""
+    if run["status"] != "failed":
+        return None
+    error, cause = run["error"], run.get("cause", "")
+    reason, fix = split_message(_message(cause))
+    return Failure(
+        stage=run["stage"],
+        error=error,
+        reason=reason or f"{error} without a message.",
+        fix=fix or _PLATFORM_FIXES.get(error, "This is a fault in Shoal; read the log with `shoal logs`."),
+    )
+
+
+def _message(cause: str) -> str:
+    """A Lambda error's cause is JSON with `errorMessage`; every other cause is text."""
+    try:
+        value = json.loads(cause)
+    except ValueError:
+        return cause
+    return str(value.get("errorMessage", cause)) if isinstance(value, dict) else cause
+
+
+def dataset_view(items: Iterable[Item], with_versions: bool = True) -> Dataset:
+    """A dataset from its record and versions."""
+    items = list(items)
+    versions = sorted(
+        (_dataset_version(item) for item in items if item["sk"].startswith("VERSION#")),
+        key=lambda version: (version.created_at, version.version),
+        reverse=True,
+    )
+    record = next((item for item in items if item["sk"] == "DATASET"), {})
+    latest_id = record.get("latest_version")
+    latest = next((version for version in versions if version.version == latest_id), None)
+    waiting = record.get("waiting", "")
+    return Dataset(
+        name=str(items[0]["pk"]).partition("#")[2],
+        status="waiting" if waiting else latest.status if latest else "preparing",
+        latest_version=latest_id,
+        task=latest.task if latest else None,
+        samples=latest.samples if latest else {},
+        created_at=record.get("created_at") or versions[-1].created_at,
+        note=waiting,
+        versions=versions if with_versions else [],
+    )
+
+
+def _dataset_version(item: Item) -> DatasetVersion:
+    return DatasetVersion(
+        version=item["version"],
+        status=item["status"],
+        created_at=item["created_at"],
+        run_id=item["run_id"],
+        task=item.get("task"),
+        samples=_document(item, "samples", {}),
+    )
+
+
+def model_view(items: Iterable[Item], endpoint: str = "", spec: Mapping[str, Any] | None = None) -> Model:
+    """A model from its record and versions; `spec` is the production version's preprocessing spec."""
+    items = list(items)
+    record = next(item for item in items if item["sk"] == "MODEL")
+    versions = sorted(
+        (ModelVersion.model_validate_json(item["record"]) for item in items if item["sk"].startswith("VERSION#")),
+        key=lambda version: version.version,
+        reverse=True,
+    )
+    if "production" not in record:
+        raise NotFound(f"Model {record['name']!r} has no version in production yet.", "Wait for its run to finish.")
+    target = spec["target"] if spec else {}
+    return Model(
+        name=record["name"],
+        task=record["task"],
+        aliases={"production": record["production"]},
+        versions=versions,
+        inputs=dict(spec["image"] or spec["table"]) if spec else {},
+        classes=list(target["classes"]) if target.get("classes") else None,
+        endpoint=endpoint,
+    )

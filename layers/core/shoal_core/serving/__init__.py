@@ -1,0 +1,1 @@
+"""Answering predictions with a registered model."""

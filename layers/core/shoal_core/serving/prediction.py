@@ -1,0 +1,118 @@
+"""From a request's bytes to predictions, for people: image bytes or JSON rows in, labels or values out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shoal_core.data.spec import PreprocessingSpec
+from shoal_core.errors import BadRequest, TooLarge
+from shoal_core.serving.sessions import ServedModel, outputs
+
+MAX_INSTANCES = 1000
+
+
+def predict(model: ServedModel, body: bytes, content_type: str) -> dict[str, Any]:
+    """Answer `POST /models/{name}/predict`.
+
+    Args:
+        model: The version that serves.
+        body: One image file, or JSON: `{"instances": [...]}`, a list, or one row.
+        content_type: The request's; `image/*` and `application/octet-stream` mean one image, all else is JSON.
+
+    Returns:
+        `{"model", "version", "task", "predictions": [...]}`, predictions in the order of the instances: `label`,
+        `probability` and `probabilities` (classification) or `value` (regression).
+
+    Raises:
+        BadInput: The body doesn't hold what the model takes; names the instance and the fix.
+    """
+    tensors = _tensors(model.spec, body, content_type.partition(";")[0].strip().lower())
+    result = outputs(model, tensors)
+    return {
+        "model": model.name,
+        "version": model.version,
+        "task": model.spec.target.task,
+        "predictions": _predictions(model.spec, result),
+    }
+
+
+def _tensors(spec: PreprocessingSpec, body: bytes, content_type: str) -> dict[str, NDArray[Any]]:
+    if not body:
+        raise BadRequest("The request has no body.", _expected(spec))
+    if content_type.startswith("image/") or content_type == "application/octet-stream":
+        return {"image": spec.encode_image(body)[np.newaxis]}
+    instances = _instances(spec, body)
+    if spec.kind == "table":
+        return spec.encode_rows(instances)
+    return {"image": np.stack([_image(spec, entry, number) for number, entry in enumerate(instances, 1)])}
+
+
+def _instances(spec: PreprocessingSpec, body: bytes) -> Sequence[Any]:
+    try:
+        value = json.loads(body)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BadRequest(f"The request's body isn't valid JSON: {error}.", _expected(spec)) from error
+    if isinstance(value, dict):
+        value = value["instances"] if set(value) == {"instances"} else [value]
+    if not isinstance(value, list) or not value:
+        raise BadRequest("The request's JSON holds no instances.", _expected(spec))
+    if len(value) > MAX_INSTANCES:
+        raise TooLarge(
+            f"The request has {len(value):,} instances; {MAX_INSTANCES:,} are allowed.",
+            "Send them in several requests.",
+        )
+    for number, entry in enumerate(value, 1):
+        if not isinstance(entry, dict):
+            raise BadRequest(f"Instance {number} is a {_json_type(entry)}, not an object.", _expected(spec))
+    return value
+
+
+def _image(spec: PreprocessingSpec, instance: dict[str, Any], number: int) -> NDArray[np.uint8]:
+    text = instance.get("b64")
+    if not isinstance(text, str) or set(instance) != {"b64"}:
+        raise BadRequest(f"Instance {number} isn't an image.", _expected(spec))
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest(
+            f"Instance {number} isn't valid base64: {error}.", "Encode the file's bytes as base64."
+        ) from error
+    return spec.encode_image(data, f"Instance {number}")
+
+
+def _json_type(value: object) -> str:
+    names = {list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def _expected(spec: PreprocessingSpec) -> str:
+    if spec.kind == "image":
+        return 'Send an image file with Content-Type image/png (or its own), or JSON {"instances": [{"b64": "..."}]}.'
+    return 'Send JSON such as {"instances": [{"COLUMN": VALUE}]}; GET the model to see its columns.'
+
+
+def _predictions(spec: PreprocessingSpec, result: NDArray[np.float32]) -> list[dict[str, Any]]:
+    if spec.target.task == "regression":
+        return [{"value": _finite(value)} for value in result.reshape(-1)]
+    classes = spec.target.classes
+    best = result.argmax(axis=1)
+    return [
+        {
+            "label": classes[index],
+            "probability": _finite(row[index]),
+            "probabilities": {label: _finite(value) for label, value in zip(classes, row, strict=True)},
+        }
+        for row, index in zip(result, best, strict=True)
+    ]
+
+
+def _finite(value: np.float32) -> float | None:
+    """JSON has no NaN or infinity; null says that there is no number."""
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,198 @@
+"""Checkpoints and updates: what rounds hand to each other, as safetensors files with equal bytes for equal content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shoal_core.data.canonical import canonical_json
+from shoal_core.data.shards import Tensors, decode_shard, encode_shard, read_metadata
+from shoal_core.errors import BadInput
+from shoal_core.training.metrics import Score
+
+PARAMETER = "param."
+STATE = "state."
+MOMENTUM = "momentum."
+_METADATA = "shoal"
+_FIX = "Delete the object and start the run again: it resumes at the last committed round."
+
+
+class Progress(BaseModel):
+    """How the run has done so far, for early stopping.
+
+    `best_round` is 0 until a round was scored; `stale_rounds` counts the rounds since the best one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    best_round: int = 0
+    best_score: Score | None = None
+    stale_rounds: int = 0
+
+    def after(self, round_: int, score: Score) -> Progress:
+        """The progress when `round_` reached `score`. An equal score doesn't beat the earlier round."""
+        if self.best_score is None or score > self.best_score:
+            return Progress(best_round=round_, best_score=score)
+        return self.model_copy(update={"stale_rounds": self.stale_rounds + 1})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after a round; round 0 is the initial state.
+
+    Args:
+        run_id: The run.
+        round: Rounds done.
+        step: Local steps done by each worker.
+        parameters: Name -> float32 array.
+        state: `<slot>.<name>` -> float32 array, the optimizer's.
+        momentum: Name -> float32 array, the outer momentum; empty when the run has none.
+        progress: Scores so far.
+    """
+
+    run_id: str
+    round: int
+    step: int
+    parameters: Tensors
+    state: Tensors
+    momentum: Tensors = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        header = _CheckpointHeader(run_id=self.run_id, round=self.round, step=self.step, progress=self.progress)
+        return _encode(header, {PARAMETER: self.parameters, STATE: self.state, MOMENTUM: self.momentum})
+
+    @classmethod
+    def decode(cls, data: bytes, name: str) -> Checkpoint:
+        """Read a checkpoint; arrays are read-only views of `data`.
+
+        Args:
+            data: The file.
+            name: What to call it in errors: its key.
+
+        Raises:
+            BadInput: Cut short, damaged, or not a checkpoint.
+        """
+        header = _decode_header(data, name, _CheckpointHeader)
+        groups = _decode_groups(data, name, (PARAMETER, STATE, MOMENTUM))
+        return cls(
+            run_id=header.run_id,
+            round=header.round,
+            step=header.step,
+            parameters=groups[PARAMETER],
+            state=groups[STATE],
+            momentum=groups[MOMENTUM],
+            progress=header.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one worker made of a checkpoint in one round.
+
+    Args:
+        run_id: The run.
+        round: The round that it belongs to (1 is the first).
+        worker: The worker, from 0.
+        parameters: Name -> float32 array, after the local steps.
+        state: `<slot>.<name>` -> float32 array, the optimizer's, after the local steps.
+        weight: Samples in the worker's shards: its say in the average.
+        samples: Samples that its steps saw.
+        loss_sum: Sum of the samples' losses over all local steps.
+        steps: Local steps.
+    """
+
+    run_id: str
+    round: int
+    worker: int
+    parameters: Tensors
+    state: Tensors
+    weight: int
+    samples: int
+    loss_sum: float
+    steps: int
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        header = _UpdateHeader(
+            run_id=self.run_id,
+            round=self.round,
+            worker=self.worker,
+            weight=self.weight,
+            samples=self.samples,
+            loss_sum=self.loss_sum,
+            steps=self.steps,
+        )
+        return _encode(header, {PARAMETER: self.parameters, STATE: self.state})
+
+    @classmethod
+    def decode(cls, data: bytes, name: str) -> Update:
+        """Read an update; arrays are read-only views of `data`. Raises `BadInput` as `Checkpoint.decode` does."""
+        header = _decode_header(data, name, _UpdateHeader)
+        groups = _decode_groups(data, name, (PARAMETER, STATE))
+        return cls(
+            run_id=header.run_id,
+            round=header.round,
+            worker=header.worker,
+            parameters=groups[PARAMETER],
+            state=groups[STATE],
+            weight=header.weight,
+            samples=header.samples,
+            loss_sum=header.loss_sum,
+            steps=header.steps,
+        )
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = 1
+    run_id: str
+    round: int
+
+
+class _CheckpointHeader(_Header):
+    step: int
+    progress: Progress
+
+
+class _UpdateHeader(_Header):
+    worker: int
+    weight: int
+    samples: int
+    loss_sum: float
+    steps: int
+
+
+_AnyHeader = TypeVar("_AnyHeader", bound=_Header)
+
+
+def _encode(header: _Header, groups: dict[str, Tensors]) -> bytes:
+    tensors = {prefix + name: array for prefix, group in groups.items() for name, array in group.items()}
+    return encode_shard(tensors, {_METADATA: canonical_json(header.model_dump(mode="json")).decode()})
+
+
+def _decode_header(data: bytes, name: str, kind: type[_AnyHeader]) -> _AnyHeader:
+    text = read_metadata(data, name).get(_METADATA)
+    if text is None:
+        raise BadInput(f"{name} isn't a file of a training run: it has no header.", _FIX)
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise BadInput(f"{name} has a broken header: {where}: {problem['msg']}.", _FIX) from error
+
+
+def _decode_groups(data: bytes, name: str, prefixes: tuple[str, ...]) -> dict[str, Tensors]:
+    groups: dict[str, Tensors] = {prefix: {} for prefix in prefixes}
+    for key, array in decode_shard(data, name).items():
+        prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
+        if prefix is None or array.dtype != np.float32:
+            raise BadInput(f"{name} holds an unexpected tensor {key!r} ({array.dtype}).", _FIX)
+        groups[prefix][key.removeprefix(prefix)] = array
+    return groups

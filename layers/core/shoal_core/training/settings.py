@@ -1,0 +1,245 @@
+"""The resolved settings of a run: what the user asked for, and what was inferred from the data for the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shoal_core.data.canonical import canonical_json
+from shoal_core.data.config import DatasetConfig, Optimizer, Recipe, Split, Task
+from shoal_core.data.manifest import Manifest
+from shoal_core.errors import BadConfig, BadDataset, BadInput
+
+MAX_ROUNDS = 500
+MAX_VALIDATION_SAMPLES = 10_000
+"""Samples of the validation split that score a round; the first ones of the split, in order."""
+
+_DEFAULT_WORKERS = 2
+_DEFAULT_ROUNDS = 10
+_DEFAULT_OPTIMIZER: Optimizer = "adam"
+_DEFAULT_RECIPES: dict[Literal["image", "table"], Recipe] = {"image": "cnn", "table": "mlp"}
+_LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-3, "sgd": 5e-2}
+# Samples to see in a whole run: enough for small data to converge, and few seconds of work; big data gets more.
+_SAMPLES_TO_SEE: dict[Recipe, int] = {"cnn": 40_000, "mlp": 150_000}
+_EPOCHS = (3, 100)
+# A round must end well within Lambda's 900 s, also on a slow CPU: measured seconds of a step of 64 samples at one
+# thread (CNN per 28x28 pixels), and the time that a round may take by that measure.
+_STEP_SECONDS: dict[Recipe, float] = {"cnn": 0.1, "mlp": 0.002}
+_ROUND_SECONDS = 120.0
+_SLOW_ROUND = 5
+
+_Value = TypeVar("_Value")
+
+
+class TrainingSettings(BaseModel):
+    """`settings.json`: everything that the rounds of a run depend on beside the data.
+
+    `batch_size` is global: each worker's batches have `local_batch_size` = batch_size // workers samples.
+    `target_mean` and `target_std` standardise a regression target (0 and 1 for classification). Names in `inferred`
+    were chosen by Shoal; `warnings` say what was done differently from what was asked.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    dataset: str
+    version: str
+    manifest_digest: str
+    task: Task
+    classes: tuple[str, ...] = ()
+    target_mean: float = 0.0
+    target_std: float = Field(default=1.0, gt=0)
+    recipe: Recipe
+    recipe_config: dict[str, Any] = {}
+    optimizer: Optimizer
+    optimizer_config: dict[str, Any] = {}
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    local_batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    rounds: int = Field(ge=1, le=MAX_ROUNDS)
+    steps_per_round: int = Field(ge=1)
+    workers: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    patience: int = Field(ge=1)
+    outer_learning_rate: float = Field(default=1.0, gt=0)
+    outer_momentum: float = Field(default=0.0, ge=0, lt=1)
+    threads: int = Field(default=1, ge=1)
+    validation_split: Split = "validation"
+    evaluation_split: Split = "test"
+    validation_samples: int = Field(default=MAX_VALIDATION_SAMPLES, ge=1)
+    inferred: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def total_steps(self) -> int:
+        """Local steps of each worker over the whole run."""
+        return self.rounds * self.steps_per_round
+
+    def encode(self) -> bytes:
+        """The canonical bytes of `settings.json`."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def decode(cls, data: bytes) -> TrainingSettings:
+        """Read `settings.json`. Raises `BadInput` when it isn't one."""
+        try:
+            return cls.model_validate_json(data)
+        except ValueError as error:
+            raise BadInput(f"The settings of the run can't be read: {error}.", "Upload the data again.") from error
+
+
+def resolve_settings(
+    config: DatasetConfig, manifest: Manifest, run_id: str = "run"
+) -> tuple[TrainingSettings, list[str]]:
+    """Fill in what the user left out, from the data. The hyperparameters of recipe and optimizer
+    stay empty here: they are the graphs' business.
+
+    Args:
+        config: What was asked for.
+        manifest: The committed dataset version.
+        run_id: The run.
+
+    Returns:
+        The settings, and the names of the inferred ones, as in dataset.yaml (`training.epochs`): first those that
+        planning inferred, then these.
+
+    Raises:
+        BadDataset: No training samples, or fewer than two classes among them.
+        BadConfig: The recipe doesn't fit the data, or the epochs don't fit the rounds' time.
+    """
+    _require_learnable(manifest)
+    chosen = _Choices()
+    training = config.training
+    recipe = _recipe(config, manifest, chosen)
+    optimizer = chosen.pick("training.optimizer", training.optimizer, _DEFAULT_OPTIMIZER)
+    learning_rate = chosen.pick("training.learning_rate", training.learning_rate, _LEARNING_RATES[optimizer])
+    samples = manifest.samples["train"]
+    batch_size = min(samples, chosen.pick("training.batch_size", training.batch_size, _batch_size(samples)))
+    workers = _workers(config, len(manifest.train), batch_size, chosen)
+    local_batch_size = batch_size // workers
+    epochs = chosen.pick("training.epochs", training.epochs, _epochs(recipe, samples))
+    total_steps = math.ceil(epochs * samples / (local_batch_size * workers))
+    most_steps = _most_steps(recipe, manifest, local_batch_size)
+    needed = max(min(_DEFAULT_ROUNDS, total_steps), math.ceil(total_steps / most_steps))
+    if config.rounds is None and needed > MAX_ROUNDS:
+        raise BadConfig(
+            f"{epochs} epochs over {samples:,} samples need about {needed:,} rounds; a run has at most {MAX_ROUNDS}.",
+            "Lower training.epochs, use more workers or a smaller image_size in dataset.yaml.",
+        )
+    rounds = chosen.pick("rounds", config.rounds, needed)
+    steps_per_round = math.ceil(total_steps / rounds)
+    if steps_per_round > _SLOW_ROUND * most_steps:
+        chosen.warnings.append(
+            f"A round of {steps_per_round:,} steps may outlast a function's 15 minutes: {needed} rounds would be safe."
+        )
+    validation_split, evaluation_split = _held_out(manifest, chosen)
+    target = manifest.statistics.target if manifest.spec.target.task == "regression" else None
+    settings = TrainingSettings(
+        run_id=run_id,
+        dataset=manifest.dataset,
+        version=manifest.version,
+        manifest_digest=manifest.digest,
+        task=manifest.spec.target.task,
+        classes=manifest.spec.target.classes,
+        target_mean=target.mean if target else 0.0,
+        target_std=target.std if target and target.std > 0 else 1.0,
+        recipe=recipe,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        local_batch_size=local_batch_size,
+        epochs=epochs,
+        rounds=rounds,
+        steps_per_round=steps_per_round,
+        workers=workers,
+        seed=config.seed,
+        patience=max(3, math.ceil(rounds / 2)),
+        validation_split=validation_split,
+        evaluation_split=evaluation_split,
+        inferred=tuple(dict.fromkeys((*manifest.inferred, *chosen.inferred))),
+        warnings=tuple(chosen.warnings),
+    )
+    return settings, list(settings.inferred)
+
+
+class _Choices:
+    """Collects what was inferred and what was changed."""
+
+    def __init__(self) -> None:
+        self.inferred: list[str] = []
+        self.warnings: list[str] = []
+
+    def pick(self, name: str, asked: _Value | None, otherwise: _Value) -> _Value:
+        """What was asked for, or else the inferred value."""
+        if asked is not None:
+            return asked
+        self.inferred.append(name)
+        return otherwise
+
+
+def _require_learnable(manifest: Manifest) -> None:
+    name = f"Dataset {manifest.dataset!r} version {manifest.version}"
+    if not manifest.train:
+        raise BadDataset(f"{name} has no training samples.", "Upload more samples, or lower the shares under `split`.")
+    if manifest.spec.target.task == "classification":
+        present = [label for label, samples in manifest.statistics.classes.items() if samples]
+        if len(present) < 2:
+            only = f"only the class {present[0]!r}" if present else "no class"
+            raise BadDataset(
+                f"{name} has {only} among its training samples; telling classes apart needs at least two.",
+                "Upload samples of another class too: one folder per class, or another value in the target column.",
+            )
+
+
+def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> Recipe:
+    kind = manifest.spec.kind
+    recipe = chosen.pick("recipe", config.recipe, _DEFAULT_RECIPES[kind])
+    if recipe == "cnn" and kind != "image":
+        raise BadConfig("dataset.yaml: recipe: cnn needs images; this dataset is a table.", "Use mlp, or leave it out.")
+    return recipe
+
+
+def _batch_size(samples: int) -> int:
+    """Small data needs small batches, or an epoch has too few steps."""
+    return next(size for least, size in ((1024, 64), (256, 32), (64, 16), (0, 8)) if samples >= least)
+
+
+def _workers(config: DatasetConfig, shards: int, batch_size: int, chosen: _Choices) -> int:
+    workers = chosen.pick("workers", config.workers, _DEFAULT_WORKERS)
+    possible = min(workers, shards, batch_size)
+    if config.workers is not None and possible < workers:
+        limit = f"{shards} training shards" if shards <= batch_size else f"a batch of {batch_size}"
+        chosen.warnings.append(f"{possible} workers instead of {workers}: there are no more for {limit}.")
+    return possible
+
+
+def _epochs(recipe: Recipe, samples: int) -> int:
+    least, most = _EPOCHS
+    return min(most, max(least, math.ceil(_SAMPLES_TO_SEE[recipe] / samples)))
+
+
+def _most_steps(recipe: Recipe, manifest: Manifest, local_batch_size: int) -> int:
+    image = manifest.spec.image
+    size = image.height * image.width / 784 if image and recipe == "cnn" else 1.0
+    return max(1, int(_ROUND_SECONDS / (_STEP_SECONDS[recipe] * size * local_batch_size / 64)))
+
+
+def _held_out(manifest: Manifest, chosen: _Choices) -> tuple[Split, Split]:
+    """The splits that score rounds and the final model."""
+    validation: Split = "validation"
+    if not manifest.validation:
+        validation = "train"
+        chosen.warnings.append(
+            "There are no validation samples: rounds are scored on the training samples, which flatters them."
+        )
+    evaluation: Split = "test"
+    if not manifest.test:
+        evaluation = validation
+        chosen.warnings.append(
+            f"There are no test samples: the model is evaluated on the {validation} samples, which flatters it."
+        )
+    return validation, evaluation

@@ -1,0 +1,140 @@
+"""The start of a run: settings are resolved, graphs built and the initial checkpoint written, or the run resumes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from shoal_core.data.manifest import Manifest, NumberSummary
+from shoal_core.errors import BadDataset, Conflict
+from shoal_core.graphs.forward import ForwardGraph
+from shoal_core.graphs.losses import loss_for
+from shoal_core.graphs.optimizers import Adam, Optimizer, Sgd
+from shoal_core.graphs.recipes import build_forward, default_config
+from shoal_core.graphs.signature import (
+    CategoriesInput,
+    Classification,
+    ImageInput,
+    NetworkSignature,
+    NumbersInput,
+    Regression,
+)
+from shoal_core.graphs.training_step import build_training_step, forward_with_parameters
+from shoal_core.keys import DatasetKeys, RunKeys
+from shoal_core.store import ObjectStore
+from shoal_core.training.checkpoints import Checkpoint
+from shoal_core.training.merging import round_state
+from shoal_core.training.rounds import read_manifest, read_settings
+from shoal_core.training.settings import TrainingSettings, resolve_settings
+from shoal_core.training.states import RoundState, last_round
+
+
+def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: str) -> RoundState:
+    """Start a run on a committed dataset version, or say where a started one goes on.
+
+    Graphs and the initial checkpoint are written first, `settings.json` last: where it exists, the run has started,
+    and only the newest committed round is looked up.
+
+    Args:
+        artifacts: The artifacts bucket.
+        run_id: The run.
+        dataset: Name of the dataset.
+        version: Its version; `commit_dataset` must have committed it.
+
+    Raises:
+        NotFound: The dataset version isn't committed.
+        BadDataset: Nothing can be learnt from it: no training samples, or one class only.
+        BadConfig: The recipe doesn't fit the data.
+        Conflict: The run was started on other data.
+    """
+    keys = RunKeys(run_id)
+    if not artifacts.exists(keys.settings):
+        manifest = Manifest.decode(artifacts.read(DatasetKeys(dataset, version).manifest))
+        settings, graphs, parameters = _prepare(manifest, run_id)
+        for key, model in graphs.items():
+            artifacts.write(key, model.SerializeToString(deterministic=True))
+        artifacts.write(keys.checkpoint(0), parameters.encode())
+        artifacts.write_new(keys.settings, settings.encode(), "application/json")
+    settings = read_settings(artifacts, run_id)
+    if (settings.dataset, settings.version) != (dataset, version):
+        raise Conflict(
+            f"Run {run_id!r} was started on dataset {settings.dataset!r} version {settings.version}, "
+            f"not on {dataset!r} version {version}.",
+            "Use another run id.",
+        )
+    return round_state(artifacts, settings, read_manifest(artifacts, settings), last_round(artifacts, run_id))
+
+
+def signature_of(manifest: Manifest) -> NetworkSignature:
+    """What the network of a dataset version sees and answers, with its training split's statistics."""
+    spec, statistics = manifest.spec, manifest.statistics
+    task: Classification | Regression
+    if spec.target.task == "classification":
+        task = Classification(classes=len(spec.target.classes))
+    else:
+        target = statistics.target or _no_summary(manifest, "the target")
+        task = Regression(mean=target.mean, std=target.std)
+    if spec.image:
+        shape = (spec.image.channels, spec.image.height, spec.image.width)
+        channels = statistics.channels
+        image = ImageInput(
+            shape=shape,
+            mean=tuple(channel.mean for channel in channels),
+            std=tuple(channel.std for channel in channels),
+        )
+        return NetworkSignature(image=image, task=task)
+    numbers = categories = None
+    if spec.table and spec.table.numbers:
+        summaries = [
+            statistics.numbers.get(column.name) or _no_summary(manifest, f"column {column.name!r}")
+            for column in spec.table.numbers
+        ]
+        numbers = NumbersInput(
+            mean=tuple(summary.mean for summary in summaries),
+            std=tuple(summary.std for summary in summaries),
+            missing=tuple(summary.missing > 0 for summary in summaries),
+        )
+    if spec.table and spec.table.categories:
+        categories = CategoriesInput(cardinalities=tuple(column.cardinality for column in spec.table.categories))
+    return NetworkSignature(numbers=numbers, categories=categories, task=task)
+
+
+def _prepare(manifest: Manifest, run_id: str) -> tuple[TrainingSettings, dict[str, onnx.ModelProto], Checkpoint]:
+    """Settings, graphs by key and the initial checkpoint."""
+    settings, _ = resolve_settings(manifest.config, manifest, run_id)
+    signature = signature_of(manifest)
+    optimizer: Optimizer = Adam() if settings.optimizer == "adam" else Sgd()
+    settings = settings.model_copy(
+        update={
+            "recipe_config": default_config(settings.recipe, signature, manifest.samples["train"]),
+            "optimizer_config": optimizer.model_dump(mode="json"),
+        }
+    )
+    forward = build_forward(settings.recipe, settings.recipe_config, signature, settings.seed)
+    keys = RunKeys(run_id)
+    graphs = {
+        keys.forward_graph: forward_with_parameters(forward),
+        keys.step_graph: build_training_step(forward, loss_for(signature.task), optimizer),
+    }
+    return settings, graphs, _initial_checkpoint(run_id, forward, optimizer)
+
+
+def _initial_checkpoint(run_id: str, forward: ForwardGraph, optimizer: Optimizer) -> Checkpoint:
+    return Checkpoint(
+        run_id=run_id,
+        round=0,
+        step=0,
+        parameters=dict(forward.initial),
+        state={
+            f"{slot}.{name}": np.zeros_like(forward.initial[name])
+            for slot in optimizer.slots
+            for name in forward.parameters
+        },
+    )
+
+
+def _no_summary(manifest: Manifest, what: str) -> NumberSummary:
+    raise BadDataset(
+        f"The manifest of dataset {manifest.dataset!r} version {manifest.version} has no statistics of {what}.",
+        "Upload the data again.",
+    )

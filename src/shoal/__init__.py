@@ -1,0 +1,101 @@
+"""Shoal: drop a dataset into S3, get back a model endpoint.
+
+```python
+import shoal
+
+run = shoal.push("digits.zip").wait()
+print(run.metrics["accuracy"])
+print(shoal.model("digits").predict("three.png").label)
+```
+
+Everything talks to the embedded cloud of the current folder (`shoal up`); with `stack="NAME"` to one on AWS.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from shoal._datasets import Dataset
+from shoal._models import Model, Prediction
+from shoal._runs import Run
+from shoal.client import Client, connect
+from shoal.errors import (
+    BadRequest,
+    ConnectionFailed,
+    NotAuthorised,
+    NotFound,
+    RunFailed,
+    ServiceFailed,
+    ShoalError,
+    WaitTimedOut,
+)
+
+__all__ = [
+    "BadRequest",
+    "Client",
+    "ConnectionFailed",
+    "Dataset",
+    "Model",
+    "NotAuthorised",
+    "NotFound",
+    "Prediction",
+    "Run",
+    "RunFailed",
+    "ServiceFailed",
+    "ShoalError",
+    "WaitTimedOut",
+    "connect",
+    "dataset",
+    "datasets",
+    "model",
+    "models",
+    "push",
+    "run",
+    "runs",
+]
+
+__version__ = "0.1.0"
+
+
+def push(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    target: str | None = None,
+    config: str | Path | None = None,
+    stack: str | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of dataset.yaml, of several types
+) -> Run:
+    """Upload an archive, a table or a folder of images, which starts a run; see `Client.push`."""
+    return connect(stack).push(path, name=name, target=target, config=config, **settings)
+
+
+def runs(dataset: str | None = None, *, stack: str | None = None) -> list[Run]:
+    """Runs, newest first; only those of a dataset when it is named."""
+    return connect(stack).runs(dataset)
+
+
+def run(run_id: str, *, stack: str | None = None) -> Run:
+    """One run. Raises `NotFound`."""
+    return connect(stack).run(run_id)
+
+
+def datasets(*, stack: str | None = None) -> list[Dataset]:
+    """All datasets."""
+    return connect(stack).datasets()
+
+
+def dataset(name: str, *, stack: str | None = None) -> Dataset:
+    """One dataset. Raises `NotFound`."""
+    return connect(stack).dataset(name)
+
+
+def models(*, stack: str | None = None) -> list[Model]:
+    """All models."""
+    return connect(stack).models()
+
+
+def model(name: str, *, stack: str | None = None) -> Model:
+    """One model. Raises `NotFound`."""
+    return connect(stack).model(name)

@@ -1,0 +1,220 @@
+"""Commands about datasets and runs: push, runs, watch, datasets, dataset."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from shoal._runs import Run
+from shoal.cli.output import INTERRUPTED, Output, common, headline, number
+from shoal.client import Client, connect
+from shoal.errors import RunFailed
+from shoal.progress import dollars_text, seconds_text, show
+
+SHOW_UPLOAD_BYTES = 8 * 1024 * 1024
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="The dataset's name; made from PATH's when left out.")
+@click.option("--target", metavar="COLUMN", help="The column to predict (tables).")
+@click.option("--task", type=click.Choice(["classification", "regression"]), help="Inferred when left out.")
+@click.option("--recipe", type=click.Choice(["mlp", "cnn"]), help="The network; inferred when left out.")
+@click.option("--workers", type=click.IntRange(1, 40), metavar="N", help="Training workers, 1 to 40.")
+@click.option("--rounds", type=click.IntRange(1, 500), metavar="N", help="Rounds of training at most, 1 to 500.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A dataset.yaml to use.")
+@click.option("--watch/--no-watch", default=True, help="Show the run until it ends (the default), or only start it.")
+@common()
+def push(path: Path, stack: str | None, config: Path | None, watch: bool, out: Output, **settings: Any) -> None:  # noqa: ANN401
+    """Upload PATH, which trains and serves a model.
+
+    PATH is an archive (.zip, .tar, .tar.gz), a table (.csv, .jsonl) or a folder with one folder of images per class.
+    Settings become a dataset.yaml beside it; what is left out is inferred from the data.
+    """
+    client = connect(stack)
+    run = _push(client, path, config, settings, out)
+    if run.unchanged:
+        out.line(f"unchanged: run {run.id}")
+    else:
+        out.line(f"run {run.id}, dataset {run.dataset}")
+    if not watch:
+        out.document({"unchanged": run.unchanged, **run.document})
+        return
+    if out.as_json:
+        run = _wait_silently(run)
+        out.document({"unchanged": run.unchanged, **run.document})
+        if run.status == "failed":
+            sys.exit(1)
+        return
+    follow(run, out)
+
+
+def _push(client: Client, path: Path, config: Path | None, settings: Mapping[str, Any], out: Output) -> Run:
+    if out.as_json or not out.console.is_terminal:
+        return client.push(path, config=config, **settings)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out.console, transient=True) as bar:
+        task = bar.add_task("upload", total=None, visible=False)
+
+        def on_upload(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=total >= SHOW_UPLOAD_BYTES)
+
+        return client.push(path, config=config, on_upload=on_upload, **settings)
+
+
+def _wait_silently(run: Run) -> Run:
+    """Wait for a run's end, good or bad."""
+    try:
+        return run.wait()
+    except RunFailed as error:
+        return error.run
+
+
+def follow(run: Run, out: Output) -> None:
+    """Show a run until it ends, then its results; Ctrl-C lets it go on.
+
+    Raises:
+        RunFailed: The run failed.
+    """
+    try:
+        with show(out.console, as_json=out.as_json) as view:
+            run.wait(on_progress=view.update)
+    except KeyboardInterrupt:
+        out.note(f"The run goes on; see it again with: shoal watch {run.id}")
+        sys.exit(INTERRUPTED)
+    results(run, out)
+
+
+def results(run: Run, out: Output) -> None:
+    """Write what a finished run came to, for people."""
+    names = ("accuracy", "precision", "recall", "f1", "mae", "rmse", "r2")
+    found = [f"{name} {run.metrics[name]:.4f}" for name in names if isinstance(run.metrics.get(name), int | float)]
+    if found:
+        out.line(f"test: {', '.join(found)}")
+    inferred = run.document.get("inferred") or []
+    settings = run.document.get("settings") or {}
+    if inferred:
+        out.line("inferred: " + ", ".join(f"{name} {settings.get(name)}" for name in inferred))
+    out.line(f"{seconds_text(run.seconds)}, {dollars_text(run.cost_usd)} on AWS (estimated)")
+    if run.model:
+        out.line(f"model {run.model['name']}, version {run.model['version']}: shoal predict {run.model['name']} FILE")
+
+
+@click.command()
+@click.option("--dataset", metavar="NAME", help="Only the runs of this dataset.")
+@common()
+def runs(dataset: str | None, stack: str | None, out: Output) -> None:
+    """List runs, newest first."""
+    found = connect(stack).runs(dataset)
+    out.document({"runs": [run.document for run in found]})
+    columns = ("RUN", "DATASET", "STATUS", "STAGE", "TEST", "TIME", "COST", "CREATED")
+    out.table(columns, (_run_row(run) for run in found), right=("TIME", "COST"))
+    if not found:
+        out.line("No runs yet; start one with: shoal push PATH")
+
+
+def _run_row(run: Run) -> tuple[object, ...]:
+    stage = (run.failure or {}).get("stage") if run.status == "failed" else run.stage
+    created = run.document.get("created_at")
+    times = seconds_text(run.seconds), dollars_text(run.cost_usd)
+    return run.id, run.dataset, run.status, stage, headline(run.metrics), *times, created
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@common()
+def watch(run_id: str, stack: str | None, out: Output) -> None:
+    """Show a run until it ends. With --json: one JSON document per change and line."""
+    run = connect(stack).run(run_id)
+    try:
+        follow(run, out)
+    except RunFailed:
+        if not out.as_json:
+            raise
+        sys.exit(1)  # the last line has told it
+
+
+@click.command()
+@common()
+def datasets(stack: str | None, out: Output) -> None:
+    """List datasets."""
+    found = connect(stack).datasets()
+    out.document({"datasets": [dataset.document for dataset in found]})
+    rows = []
+    for item in found:
+        samples = item.document.get("samples") or {}
+        counts = (number(samples.get(split)) for split in ("train", "validation", "test"))
+        rows.append((item.name, item.latest_version, item.document.get("task"), *counts, item.document["created_at"]))
+    columns = ("DATASET", "VERSION", "TASK", "TRAIN", "VALIDATION", "TEST", "CREATED")
+    out.table(columns, rows, right=("TRAIN", "VALIDATION", "TEST"))
+    if not found:
+        out.line("No datasets yet; upload one with: shoal push PATH")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--version", metavar="ID", help="A version; the latest when left out.")
+@common()
+def dataset(name: str, version: str | None, stack: str | None, out: Output) -> None:
+    """Report on a dataset: its versions, what was kept, what was dropped and why."""
+    item = connect(stack).dataset(name)
+    versions = item.versions()
+    # Before the first version is committed there is nothing to report on, and that is no mistake of the caller.
+    report = item.report(version) if version or item.has_report else None
+    out.document({"name": name, "versions": versions, "report": report})
+    out.table(
+        ("VERSION", "STATUS", "RUN", "CREATED"),
+        [[entry.get(field) for field in ("version", "status", "run_id", "created_at")] for entry in versions],
+    )
+    note = item.document.get("note")
+    out.line(note if note else "" if report else "No version is committed yet.")
+    if report:
+        _write_report(report, out)
+
+
+def _write_report(report: Mapping[str, Any], out: Output) -> None:
+    """What was kept, what was dropped and why, for people."""
+    drops = report.get("drops") or {}
+    splits = ", ".join(f"{split} {count:,}" for split, count in (report.get("samples") or {}).items())
+    out.line(f"version {report.get('version')}: {report.get('task')}, {report.get('kept'):,} samples kept ({splits})")
+    out.line(f"dropped {report.get('dropped'):,}, duplicates {report.get('duplicates'):,}")
+    inferred = set(report.get("inferred") or [])
+    settings = report.get("settings") or {}
+    out.line(
+        "settings: " + ", ".join(f"{name} {_cell(value)}" for name, value in settings.items() if value is not None)
+    )
+    if inferred:
+        out.line(f"inferred: {', '.join(sorted(inferred))}")
+    _section(out, "why samples were dropped", ("REASON", "SAMPLES"), list((drops.get("counts") or {}).items()))
+    for title, items, fields in (
+        ("examples", drops.get("examples"), ("file", "place", "reason", "fix")),
+        ("files", report.get("files"), ("file", "kept", "dropped", "ignored")),
+        ("columns", report.get("columns"), ("name", "role", "type", "missing", "distinct", "reason")),
+    ):
+        rows = [[_cell(item.get(field)) for field in fields] for item in items or []]
+        _section(out, title, [field.upper() for field in fields], rows)
+    for warning in report.get("warnings") or []:
+        out.line(f"warning: {warning}", style="yellow")
+
+
+def _section(out: Output, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    if rows:
+        out.line()
+        out.line(title, style="bold")
+        out.table(columns, rows)
+
+
+def _cell(value: object) -> str | None:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(_cell(item)) for item in value)
+    return None if value is None else str(value)
+
+
+COMMANDS = (push, runs, watch, datasets, dataset)

@@ -1,0 +1,108 @@
+"""Commands about models: models, predict."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shoal._models import Model, Prediction, parse_rows, read_rows
+from shoal.cli.output import Output, common, headline
+from shoal.client import connect
+from shoal.errors import BadRequest
+
+ROW_SUFFIXES = (".csv", ".json", ".jsonl")
+
+
+@click.command()
+@common()
+def models(stack: str | None, out: Output) -> None:
+    """List models."""
+    found = connect(stack).models()
+    out.document({"models": [model.document for model in found]})
+    rows = [
+        (
+            model.name,
+            model.production,
+            model.document.get("versions"),
+            model.document.get("task"),
+            headline(model.document.get("metrics")),
+            model.document.get("updated_at"),
+        )
+        for model in found
+    ]
+    columns = ("MODEL", "PRODUCTION", "VERSIONS", "TASK", "TEST", "UPDATED")
+    out.table(columns, rows, right=("PRODUCTION", "VERSIONS"))
+    if not found:
+        out.line("No models yet; train one with: shoal push PATH")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("inputs", metavar="FILE|JSON|-...", nargs=-1, required=True)
+@common()
+def predict(model: str, inputs: tuple[str, ...], stack: str | None, out: Output) -> None:
+    """Predict with MODEL.
+
+    An input is an image file, a file of rows (.csv, .json, .jsonl), a row as JSON text, or - for an image or JSON on
+    stdin. Several inputs give several predictions, in order.
+    """
+    named = [pair for text in inputs for pair in _instances(text)]
+    if not named:
+        raise BadRequest("The input holds no rows.", "Give at least one row or image.")
+    served = Model(connect(stack).connection, {"name": model})
+    values = [instance for _, instance in named]
+    predictions = [served.predict(values[0])] if len(values) == 1 else served.predict(values)
+    out.document({"model": model, "predictions": [_plain(prediction) for prediction in predictions]})
+    rows = [
+        (name, prediction.label if prediction.label is not None else prediction.value, _percent(prediction))
+        for (name, _), prediction in zip(named, predictions, strict=True)
+    ]
+    out.table(("INPUT", "PREDICTION", "PROBABILITY"), rows, right=("PROBABILITY",))
+
+
+def _plain(prediction: Prediction) -> dict[str, Any]:
+    return {field: value for field, value in dataclasses.asdict(prediction).items() if value not in (None, {})}
+
+
+def _percent(prediction: Prediction) -> str | None:
+    return None if prediction.probability is None else f"{prediction.probability:.1%}"
+
+
+def _instances(text: str) -> list[tuple[str, Any]]:
+    """(name, instance) of everything that one argument stands for."""
+    if text == "-":
+        return _stdin()
+    if text.lstrip()[:1] in ("{", "["):
+        return _numbered("row", parse_rows(text))
+    if Path(text).suffix.lower() in ROW_SUFFIXES:
+        return _numbered(Path(text).name, read_rows(Path(text)))
+    if not Path(text).is_file():
+        raise BadRequest(f"{text!r} is neither a file nor JSON.", 'Give an image, or a row as {"column": value}.')
+    return [(Path(text).name, Path(text).read_bytes())]
+
+
+def _stdin() -> list[tuple[str, Any]]:
+    data = sys.stdin.buffer.read()
+    if data.lstrip()[:1] not in (b"{", b"["):
+        return [("stdin", data)]
+    try:
+        lines = data.decode("utf-8-sig").strip()
+        json.loads(lines)
+        return _numbered("stdin", parse_rows(lines))
+    except UnicodeDecodeError as error:
+        raise BadRequest("stdin holds JSON that isn't UTF-8.", "Send UTF-8 text.") from error
+    except ValueError:  # several documents: JSON Lines
+        rows = [row for line in lines.splitlines() if line.strip() for row in parse_rows(line, "stdin")]
+        return _numbered("stdin", rows)
+
+
+def _numbered(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    return [(f"{name}:{index}", row) for index, row in enumerate(rows, 1)]
+
+
+COMMANDS = (models, predict)

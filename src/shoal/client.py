@@ -1,0 +1,171 @@
+"""One cloud as Python sees it: upload, runs, datasets, models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from shoal._datasets import Dataset
+from shoal._models import Model
+from shoal._runs import POLL_SECONDS, POLL_SECONDS_ON_AWS, Run
+from shoal.connection import Connection, connect_local, connect_stack
+from shoal.errors import NotFound, ServiceFailed
+from shoal.uploads import OnUpload, Placed, Uploader, plan_upload
+
+APPEAR_SECONDS = 60.0
+APPEAR_AGAIN_POLLS = 8  # where the same bytes were there before, so that probably no run will start
+
+
+class Client:
+    """Everything that can be asked of one cloud.
+
+    Args:
+        connection: The cloud; `shoal.connect()` finds one.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def push(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        target: str | None = None,
+        config: str | Path | None = None,
+        on_upload: OnUpload | None = None,
+        **settings: Any,  # noqa: ANN401 - fields of dataset.yaml, of several types
+    ) -> Run:
+        """Upload a dataset, which starts a run.
+
+        Args:
+            path: An archive (.zip, .tar, .tar.gz), a table (.csv, .jsonl), or a folder with one folder of images per
+                class.
+            name: The dataset's name; made from the path's when None.
+            target: The column to predict (tables).
+            config: A dataset.yaml; a folder's own is used when None.
+            on_upload: Called with (bytes done, bytes in all) during the upload.
+            settings: More fields of dataset.yaml: task, recipe, image_size, split, seed, workers, rounds, training.
+
+        Returns:
+            The run that the upload started. Where the same bytes with the same settings were there before, nothing is
+            uploaded: the earlier run, with `unchanged` set.
+
+        Raises:
+            BadRequest: The path, the name or a setting can't be used; nothing was uploaded.
+            ConnectionFailed, NotAuthorised, NotFound: The bucket or the API can't be used.
+            ServiceFailed: The upload is there, but no run started within a minute.
+        """
+        settings["target"] = target
+        upload = plan_upload(Path(path), name=name, config=Path(config) if config else None, settings=settings)
+        uploader = Uploader(self.connection, upload, on_upload)
+        known = self.runs(upload.dataset)
+        latest = self._latest_version(upload.dataset)
+        there = uploader.unchanged()
+        earlier = find_run([run for run in known if run.document.get("version") == latest] + known, there)
+        if earlier and earlier.status != "failed":
+            earlier.unchanged = True
+            return earlier
+        seconds = APPEAR_AGAIN_POLLS * self._pause if there else APPEAR_SECONDS
+        return self._await_run(upload.dataset, uploader.put(), {run.id for run in known}, latest, seconds)
+
+    def _await_run(self, dataset: str, placed: Placed, known: set[str], latest: str | None, seconds: float) -> Run:
+        """Wait until the run that an upload started, or belongs to, can be seen.
+
+        Args:
+            dataset: The dataset's name.
+            placed: The uploaded objects.
+            known: Ids of the runs from before the upload.
+            latest: The dataset's latest version from before the upload.
+            seconds: How long to wait; then the run of the latest version is the answer, if there is one.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            runs = self.runs(dataset)
+            new = [run for run in runs if run.id not in known]
+            run = find_run(runs, Placed(placed.written)) or find_run(new, placed)
+            if run is None:
+                # The bytes and settings of an older version come back: the dataset points at it again, no run starts.
+                version, over = self._latest_version(dataset), time.monotonic() >= deadline
+                of_version = [run for run in runs if run.document.get("version") == version and run.id in known]
+                run = of_version[0] if of_version and (version != latest or over) else None
+            if run:
+                run.unchanged = run.id in known
+                return run
+            if time.monotonic() >= deadline:
+                raise ServiceFailed(
+                    f"Dataset {dataset!r} is uploaded, but no run has started within {seconds:g} s.",
+                    "Look into `shoal logs ingest_upload`, and try `shoal doctor`.",
+                )
+            time.sleep(self._pause)
+
+    @property
+    def _pause(self) -> float:
+        return POLL_SECONDS if self.connection.aws_endpoint else POLL_SECONDS_ON_AWS
+
+    def _latest_version(self, dataset: str) -> str | None:
+        try:
+            return self.dataset(dataset).latest_version
+        except NotFound:
+            return None
+
+    def runs(self, dataset: str | None = None) -> list[Run]:
+        """Runs, newest first; only those of a dataset when it is named."""
+        answer = self.connection.request("GET", "/runs", query={"dataset": dataset} if dataset else None)
+        return [Run(self.connection, document) for document in _items(answer, "runs")]
+
+    def run(self, run_id: str) -> Run:
+        """One run. Raises `NotFound`."""
+        return Run(self.connection, self.connection.request("GET", f"/runs/{quote(run_id, safe='')}"))
+
+    def datasets(self) -> list[Dataset]:
+        """All datasets."""
+        answer = self.connection.request("GET", "/datasets")
+        return [Dataset(self.connection, document) for document in _items(answer, "datasets")]
+
+    def dataset(self, name: str) -> Dataset:
+        """One dataset. Raises `NotFound`."""
+        return Dataset(self.connection, self.connection.request("GET", f"/datasets/{quote(name, safe='')}"))
+
+    def models(self) -> list[Model]:
+        """All models."""
+        answer = self.connection.request("GET", "/models")
+        return [Model(self.connection, document) for document in _items(answer, "models")]
+
+    def model(self, name: str) -> Model:
+        """One model. Raises `NotFound`."""
+        return Model(self.connection, self.connection.request("GET", f"/models/{quote(name, safe='')}"))
+
+
+def find_run(runs: Iterable[Run], placed: Placed | None) -> Run | None:
+    """The first run that was made from one of the objects, by key and version id."""
+    wanted = placed.written | placed.kept if placed else frozenset()
+    for run in runs:
+        source = {(item.get("key"), item.get("version")) for item in run.document.get("source") or []}
+        if source & wanted and run.status != "waiting":
+            return run
+    return None
+
+
+def _items(answer: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    items = answer.get(field)
+    if not isinstance(items, list):
+        raise ServiceFailed(f"GET /{field} was answered without {field}.")
+    return items
+
+
+def connect(stack: str | None = None) -> Client:
+    """Connect to a cloud.
+
+    Args:
+        stack: A CloudFormation stack on AWS (boto3's ordinary credentials and region); None is the embedded cloud of
+            this folder, found by `.shoal/cloud.json` here or above, or in $SHOAL_HOME.
+
+    Raises:
+        ConnectionFailed: There is none, or AWS can't be reached.
+        NotAuthorised, NotFound, BadRequest: What AWS said about the stack.
+    """
+    return Client(connect_stack(stack) if stack else connect_local())

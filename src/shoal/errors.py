@@ -1,0 +1,113 @@
+"""Every error that the SDK raises, drawn as a tree; each says what is wrong (`reason`) and how to mend it (`fix`).
+
+ShoalError
+├── ConnectionFailed     no cloud found, or it doesn't answer
+├── NotAuthorised        no token, a wrong token, or AWS credentials that may not do this (401, 403)
+├── NotFound             no such dataset, run, model or version (404)
+├── BadRequest           the call itself is wrong: a name, a path, a value (other 4xx, and checks made before sending)
+├── ServiceFailed        the API answered 5xx, or with something that isn't its own JSON
+├── RunFailed            the run that was waited for failed; `.run` has it
+└── WaitTimedOut         the run goes on, but longer than the caller would wait; `.run` has it
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shoal._runs import Run
+
+
+class ShoalError(Exception):
+    """Root of the SDK's errors.
+
+    Args:
+        reason: One sentence: the object, and what is wrong with it.
+        fix: One sentence: what to do about it; empty when nobody can do anything.
+    """
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        self.reason = reason
+        self.fix = fix
+        super().__init__(f"{reason} Fix: {fix}" if fix else reason)
+
+
+class ConnectionFailed(ShoalError):
+    """No cloud was found, or it doesn't answer."""
+
+
+class NotAuthorised(ShoalError):
+    """The token or the AWS credentials don't allow this."""
+
+
+class NotFound(ShoalError):
+    """A dataset, run, model or version that doesn't exist."""
+
+
+class BadRequest(ShoalError):
+    """The call itself is wrong; the same call again can't succeed."""
+
+
+class ServiceFailed(ShoalError):
+    """The service failed on its side; the same call may succeed later."""
+
+
+class RunFailed(ShoalError):
+    """A run that was waited for ended in failure."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        failure = run.failure or {}
+        stage = failure.get("stage")
+        where = f" at {stage}" if stage else ""
+        reason = failure.get("reason") or failure.get("error") or "no reason was recorded"
+        super().__init__(f"Run {run.id} failed{where}: {reason}", str(failure.get("fix") or ""))
+
+
+class WaitTimedOut(ShoalError):
+    """A run takes longer than the caller would wait; it goes on."""
+
+    def __init__(self, run: Run, timeout: float) -> None:
+        self.run = run
+        super().__init__(
+            f"Run {run.id} is still {run.status} after {timeout:g} s; it goes on.", f"shoal watch {run.id}"
+        )
+
+
+def _details(body: bytes) -> tuple[str, str]:
+    """(reason, fix) from problem+json, or from the gateway's own {"message"}; empty where there is none."""
+    try:
+        problem: Any = json.loads(body)
+    except (ValueError, UnicodeDecodeError):
+        return "", ""
+    if not isinstance(problem, dict):
+        return "", ""
+    reason = problem.get("detail") or problem.get("title") or problem.get("message") or ""
+    return str(reason), str(problem.get("fix") or "")
+
+
+def from_response(status: int, body: bytes, request: str) -> ShoalError:
+    """The error for an HTTP answer that isn't a success.
+
+    Args:
+        status: HTTP status code, 400 or above.
+        body: The answer's bytes: problem+json, or what API Gateway says by itself.
+        request: The request in words, such as `GET /models/digits`, for answers without details.
+    """
+    reason, fix = _details(body)
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        # The gateway says only "Unauthorized" or "Forbidden", which helps nobody.
+        return NotAuthorised(
+            f"The API refused the token ({status}, {request}).",
+            fix or "Connect again: the token is read anew from .shoal/cloud.json or the stack's secret.",
+        )
+    if not reason:
+        phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown status"
+        reason = f"{request} was answered with {status} ({phrase})."
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound(reason, fix)
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return BadRequest(reason, fix)
+    return ServiceFailed(reason, fix or "Try again; `shoal logs api` shows what the service said.")

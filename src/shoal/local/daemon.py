@@ -1,0 +1,186 @@
+"""The process of an embedded cloud: `python -m shoal.local.daemon --folder FOLDER`; `shoal up` starts it.
+
+It holds `<home>/cloud.lock` for its whole life, so one cloud runs per folder, and writes `<home>/cloud.json` when it is
+ready. When it can't start, `<home>/failure.json` says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shoal.local.lifecycle import Status, home_of
+from shoal_core.errors import Conflict, NotFound, ShoalError
+
+if TYPE_CHECKING:
+    from shoal.local.cloud import Cloud, Deployer
+    from shoal.local.compute.spec import LogRecord
+
+DEFAULT_PORT = 4566
+DEFAULT_API_PORT = 8081
+STACK_NAME = "shoal"
+ACCESS_KEY_ID = "shoal"
+SECRET_ACCESS_KEY = "shoal-local"  # noqa: S105 - nothing checks signatures on the loopback interface
+TEMPLATE = "template.yaml"
+_log = logging.getLogger(__name__)
+
+
+def run(
+    folder: Path,
+    port: int | None = None,
+    api_port: int | None = None,
+    on_ready: Callable[[Status], None] | None = None,
+    on_log: Callable[[LogRecord], None] | None = None,
+) -> Status:
+    """Run a folder's cloud in this process until SIGTERM or SIGINT.
+
+    Args:
+        folder: The folder with template.yaml.
+        port: Wanted port of the AWS endpoint; None for the last one, or 4566. Taken ones are passed over.
+        api_port: The same for the HTTP API; None for the last one, or 8081.
+        on_ready: Called once, when the cloud is ready.
+        on_log: Called with every function's log record.
+
+    Raises:
+        Conflict: A cloud runs in the folder already.
+        NotFound: There is no template.yaml.
+        ShoalError: The template can't be deployed.
+    """
+    began = time.monotonic()
+    folder = folder.resolve()
+    if not (folder / TEMPLATE).is_file():
+        raise NotFound(f"There is no {TEMPLATE} in {str(folder)!r}.", "Run this where Shoal's template.yaml is.")
+    home = home_of(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with _only_one(home):
+        for name in ("cloud.json", "failure.json"):
+            (home / name).unlink(missing_ok=True)
+        from shoal.local.cloud import Cloud, CloudSettings  # late: a second `up` answers without loading moto
+        from shoal.local.services import free_port
+
+        last = _read(home / "ports.json")
+        port = free_port(port or last.get("port", DEFAULT_PORT))
+        api_port = free_port(api_port or last.get("api_port", DEFAULT_API_PORT))
+        write_json(home / "ports.json", {"port": port, "api_port": api_port})
+        cloud = Cloud(CloudSettings(home, port, api_port), template_deployer(folder / TEMPLATE), on_log)
+        try:
+            cloud.start()
+            status = _status(cloud, folder, began)
+            write_json(home / "cloud.json", status.to_json())
+            if on_ready is not None:
+                on_ready(status)
+            while not stop.wait(3600):
+                continue
+        finally:
+            (home / "cloud.json").unlink(missing_ok=True)
+            cloud.stop()
+        return status
+
+
+def template_deployer(template: Path) -> Deployer:
+    """What deploys a SAM template into a cloud; the functions' endpoint is given where the template takes it."""
+
+    def deploy(endpoint: str, api_url: str, secrets: Mapping[str, str]) -> Any:  # noqa: ANN401 - deploy's own type
+        from shoal.local.cloud import ACCOUNT, REGION
+        from shoal.local.deploy.stack import deploy_stack
+        from shoal.local.template import load_stack, read_template
+
+        takes_endpoint = "EndpointUrl" in (read_template(template).get("Parameters") or {})
+        parameters = {"EndpointUrl": endpoint} if takes_endpoint else {}
+        stack = load_stack(template, STACK_NAME, parameters, REGION, ACCOUNT)
+        return deploy_stack(stack, endpoint=endpoint, api_url=api_url, secrets=secrets)
+
+    return deploy
+
+
+def _status(cloud: Cloud, folder: Path, began: float) -> Status:
+    deployment = cloud.deployment
+    outputs: Mapping[str, Any] = deployment.outputs if deployment else {}
+    return Status(
+        aws_endpoint=cloud.settings.endpoint,
+        region="us-east-1",
+        bucket=str(outputs.get("Bucket", "")),
+        api=str(outputs.get("ApiUrl", cloud.settings.api_url)),
+        token=cloud.token(str(outputs.get("TokenSecretArn", ""))),
+        console=None,
+        stack=deployment.stack_name if deployment else STACK_NAME,
+        state_machine=str(outputs.get("StateMachineArn", "")),
+        artifacts_bucket=str(outputs.get("ArtifactsBucket", "")),
+        table=str(outputs.get("Table", "")),
+        pid=os.getpid(),
+        folder=str(folder),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        ready_seconds=round(time.monotonic() - began, 2),
+        functions=tuple(sorted(cloud.service.functions)),
+        access_key_id=ACCESS_KEY_ID,
+        secret_access_key=SECRET_ACCESS_KEY,
+    )
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Hold the folder's lock. Raises `Conflict` when another process does."""
+    with (home / "cloud.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(f"A cloud already runs in {str(home)!r}.", "Stop it with `shoal down`.") from None
+        yield
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file so that a reader sees all of it or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    temporary.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        value = json.loads(path.read_text())
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a cloud, and leave the reason in failure.json when it can't."""
+    parser = argparse.ArgumentParser(prog="shoal.local.daemon", description="Runs the embedded cloud of a folder.")
+    parser.add_argument("--folder", type=Path, default=Path())
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--api-port", type=int)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("shoal").setLevel(logging.INFO)
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every failed task at length
+    try:
+        run(options.folder, options.port, options.api_port)
+    except Exception as error:  # noqa: BLE001 - whoever started this process is told the reason, whatever it is
+        known = isinstance(error, ShoalError)
+        reason = error.reason if isinstance(error, ShoalError) else f"{type(error).__name__}: {error}"
+        fix = error.fix if isinstance(error, ShoalError) else "See cloud.log beside this file."
+        _log.error("The cloud didn't start: %s %s", reason, fix, exc_info=not known)
+        if not isinstance(error, Conflict):
+            home = home_of(options.folder)
+            home.mkdir(parents=True, exist_ok=True)
+            write_json(home / "failure.json", {"pid": os.getpid(), "reason": reason, "fix": fix})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Creates the resources of an expanded template in the embedded cloud: one module per service."""

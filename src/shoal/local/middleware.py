@@ -1,0 +1,183 @@
+"""The embedded cloud's front: every AWS request goes through here, and most of them on to moto.
+
+Order: who asks (permissions), how much (limits), then the service's own front, which makes it atomic and durable.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from shoal.local import limits, permissions
+from shoal.local.aws_request import AwsRequest, Environ, read_request
+from shoal.local.aws_response import AwsResponse, StartResponse, WsgiApp, call, error_response
+from shoal.local.cloud_state import CloudState
+from shoal.local.executions import ExecutionService
+from shoal.local.lambda_api import LambdaApi
+from shoal.local.s3_front import S3Front
+from shoal.local.table_state import STATEMENTS, WRITES
+
+_log = logging.getLogger(__name__)
+DEPLOYMENT_KEY = "SHOALADMINISTRATOR00"
+_READS = ("Get", "Describe", "List", "BatchGet")
+_POLL_SECONDS = 0.05
+_PARAMETER_WRITES = {"PutParameter", "DeleteParameter", "DeleteParameters", "LabelParameterVersion"}
+
+
+class Authorizer(Protocol):
+    """What the middleware needs of `permissions.Authorizer`."""
+
+    def check(self, access_key: str, request: permissions.Request) -> permissions.Denied | None:
+        """None when allowed."""
+        ...
+
+
+class Middleware:
+    """A WSGI application: AWS's API of the embedded cloud.
+
+    Args:
+        app: Moto's WSGI application.
+        state: Where everything is kept.
+        s3: Front of S3.
+        lambda_api: Answers Lambda's API.
+        executions: Answers Step Functions' execution API.
+    """
+
+    def __init__(
+        self, app: WsgiApp, state: CloudState, s3: S3Front, lambda_api: LambdaApi, executions: ExecutionService
+    ) -> None:
+        self._app = app
+        self._state = state
+        self._executions = executions
+        self._lambda_api = lambda_api
+        self._open = threading.Event()
+        self.authorizer: Authorizer | None = None
+        self._tables_lock, self._queues_lock, self._rest_lock = threading.RLock(), threading.RLock(), threading.RLock()
+        self._fronts: dict[str, Callable[[AwsRequest], AwsResponse]] = {
+            "s3": s3.answer,
+            "dynamodb": self._tables,
+            "sqs": self._queues,
+            "states": self._machines,
+            "events": self._events,
+            "secretsmanager": self._secrets,
+            "ssm": self._parameters,
+            "lambda": self._lambda,
+        }
+
+    def open(self) -> None:
+        """Answer everybody and record from now on; until then, only the deployment is answered and nothing recorded."""
+        self._open.set()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        request = read_request(environ)
+        try:
+            response = self._answer(request)
+        except Exception:  # noqa: BLE001 - a client gets an answer in its service's own form, whatever broke
+            _log.exception("%s %s failed inside the embedded cloud", request.method, request.path)
+            message = "The embedded cloud failed on this request; see .shoal/cloud.log."
+            response = error_response(request, "InternalError", message, 500)
+        return response.send(start_response)
+
+    def _answer(self, request: AwsRequest) -> AwsResponse:
+        if not self._open.is_set():
+            if request.access_key != DEPLOYMENT_KEY:
+                return error_response(request, "ServiceUnavailable", "The embedded cloud is starting.", 503)
+            return self._forward(request)
+        denied = self._denied(request)
+        if denied is not None:
+            code = "AccessDenied" if request.service == "s3" else "AccessDeniedException"
+            status = 403 if request.service in ("s3", "lambda", "sqs") else 400
+            return error_response(request, code, denied.message, status)
+        refused = limits.check(request)
+        if refused is not None:
+            return error_response(request, refused.code, refused.message, refused.status)
+        front = self._fronts.get(request.service)
+        return front(request) if front else self._forward(request)
+
+    def _denied(self, request: AwsRequest) -> permissions.Denied | None:
+        if self.authorizer is None or not request.access_key:
+            return None
+        seen = permissions.Request(
+            method=request.method,
+            host=request.header("Host"),
+            path=request.path,
+            query=str(request.environ.get("QUERY_STRING", "")),
+            headers=request.headers,
+            body=request.body,
+        )
+        return self.authorizer.check(request.access_key, seen)
+
+    def _forward(self, request: AwsRequest) -> AwsResponse:
+        request.rewind()
+        return call(self._app, request.environ)
+
+    def _lambda(self, request: AwsRequest) -> AwsResponse:
+        return self._lambda_api.answer(request) or self._forward(request)
+
+    def _machines(self, request: AwsRequest) -> AwsResponse:
+        if self._executions.handles(request.operation):
+            return self._executions.answer(request)
+        return self._forward(request)
+
+    def _tables(self, request: AwsRequest) -> AwsResponse:
+        """DynamoDB, one request at a time: moto loses updates and breaks scans under threads."""
+        with self._tables_lock:
+            response = self._forward(request)
+            if response.ok and request.operation in WRITES | STATEMENTS | {"DeleteTable"}:
+                self._state.tables.record(request.operation, request.json)
+            return response
+
+    def _queues(self, request: AwsRequest) -> AwsResponse:
+        """SQS, one request at a time; a long poll waits outside of the lock."""
+        name = str(request.json.get("QueueUrl", "")).rpartition("/")[2]
+        if request.operation == "ReceiveMessage":
+            return self._receive(request)
+        with self._queues_lock:
+            response = self._forward(request)
+            if response.ok and not request.operation.startswith(_READS):
+                if name:
+                    self._state.queues.record(name)
+                else:
+                    self._state.queues.record_all()
+            return response
+
+    def _receive(self, request: AwsRequest) -> AwsResponse:
+        parameters = request.json
+        deadline = time.monotonic() + float(parameters.get("WaitTimeSeconds") or 0)
+        if parameters:
+            request.replace_body(json.dumps(parameters | {"WaitTimeSeconds": 0}).encode())
+        while True:
+            with self._queues_lock:
+                response = self._forward(request)
+                empty = b'"Messages"' not in b"".join(response.body)
+                if response.ok and not empty:
+                    self._state.queues.record_all()  # a redrive moves a message to another queue
+            if not response.ok or not empty or time.monotonic() >= deadline:
+                return response
+            time.sleep(_POLL_SECONDS)
+
+    def _events(self, request: AwsRequest) -> AwsResponse:
+        response = self._forward(request)
+        if response.ok and request.operation == "PutEvents":
+            with self._queues_lock:
+                self._state.queues.record_all()
+        return response
+
+    def _secrets(self, request: AwsRequest) -> AwsResponse:
+        with self._rest_lock:
+            response = self._forward(request)
+            if response.ok and not request.operation.startswith(_READS):
+                self._state.secrets.record_all()
+            return response
+
+    def _parameters(self, request: AwsRequest) -> AwsResponse:
+        with self._rest_lock:
+            response = self._forward(request)
+            if response.ok and request.operation in _PARAMETER_WRITES:
+                self._state.parameters.record_all()
+            return response

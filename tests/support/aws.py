@@ -1,0 +1,123 @@
+"""AWS in the test's own process (moto), with the stack's buckets, table, secret and state machine."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import boto3
+import yaml
+from moto import mock_aws
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION = "us-east-1"
+TOKEN = "token-of-the-test"
+ENVIRONMENT = {
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "POWERTOOLS_TRACE_DISABLED": "1",
+    "POWERTOOLS_METRICS_NAMESPACE": "Shoal",
+    "POWERTOOLS_SERVICE_NAME": "shoal",
+    "SHOAL_BUCKET": "uploads",
+    "SHOAL_ARTIFACTS_BUCKET": "artifacts",
+    "SHOAL_TABLE": "catalog",
+    "SHOAL_ARCHITECTURE": "x86_64",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short tags as plain values."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: f"!{suffix} {node.value}")  # type: ignore[no-untyped-call]
+
+
+@functools.cache
+def template() -> dict[str, Any]:
+    """template.yaml as written; intrinsic functions as text."""
+    return dict(yaml.load((ROOT / "template.yaml").read_text(), _Loader))  # noqa: S506 - a SafeLoader
+
+
+@contextmanager
+def stack() -> Iterator[None]:
+    """The stack's resources in moto, and the environment of its functions."""
+    before = dict(os.environ)
+    os.environ.update(ENVIRONMENT)
+    with mock_aws():
+        s3 = boto3.client("s3", region_name=REGION)
+        for bucket in ("uploads", "artifacts"):
+            s3.create_bucket(Bucket=bucket)
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        _create_table()
+        secret = boto3.client("secretsmanager", region_name=REGION).create_secret(Name="token", SecretString=TOKEN)
+        machine = boto3.client("stepfunctions", region_name=REGION).create_state_machine(
+            name="training",
+            definition='{"StartAt":"Done","States":{"Done":{"Type":"Succeed"}}}',
+            roleArn="arn:aws:iam::123456789012:role/training",
+        )
+        os.environ["SHOAL_TOKEN_SECRET_ARN"] = secret["ARN"]
+        os.environ["SHOAL_STATE_MACHINE_ARN"] = machine["stateMachineArn"]
+        forget()
+        try:
+            yield
+        finally:
+            forget()
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _create_table() -> None:
+    properties = template()["Resources"]["CatalogTable"]["Properties"]
+    names = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+    boto3.client("dynamodb", region_name=REGION).create_table(
+        TableName="catalog", **{name: properties[name] for name in names}
+    )
+
+
+def forget() -> None:
+    """Drop what the handlers' modules cached of an earlier stack."""
+    from shoal_core.aws import clients, config, handler, secrets
+
+    for cached in (clients.client, config.environment, handler.artifacts, handler.uploads, handler.catalog):
+        cached.cache_clear()
+    secrets._cached = None
+    for name in [name for name in sys.modules if name.startswith("functions_under_test.")]:
+        del sys.modules[name]
+
+
+def function(name: str) -> ModuleType:
+    """The module of a function's app.py, imported once per stack."""
+    qualified = f"functions_under_test.{name}"
+    if qualified not in sys.modules:
+        spec = importlib.util.spec_from_file_location(qualified, ROOT / "functions" / name / "app.py")
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[qualified] = module
+        spec.loader.exec_module(module)
+    return sys.modules[qualified]
+
+
+class Context:
+    """A Lambda context with what Powertools reads of it."""
+
+    function_name = "function"
+    function_version = "$LATEST"
+    memory_limit_in_mb = 1769
+    invoked_function_arn = f"arn:aws:lambda:{REGION}:123456789012:function:function"
+    aws_request_id = "00000000-0000-0000-0000-000000000000"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
+def invoke(name: str, event: dict[str, Any]) -> Any:
+    """Run a function's handler on an event."""
+    return function(name).handler(event, Context())

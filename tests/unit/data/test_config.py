@@ -1,0 +1,69 @@
+import pytest
+
+from shoal_core.data import config
+from shoal_core.data.config import ALLOWED, DatasetConfig, parse_config
+from shoal_core.errors import BadConfig
+
+
+def test_an_empty_file_asks_for_nothing():
+    assert parse_config(b"") == parse_config(b"# nothing\n") == DatasetConfig()
+
+
+def test_every_field_is_read():
+    text = b"""
+task: classification
+target: species
+recipe: mlp
+image_size: [28, 20]
+split: {validation: 0.2, test: 0.1}
+seed: 7
+workers: 2
+rounds: 10
+training: {optimizer: sgd, learning_rate: 1e-3, batch_size: 32, epochs: 5}
+"""
+    found = parse_config(text)
+    assert (found.task, found.target, found.image_size, found.workers) == ("classification", "species", (28, 20), 2)
+    assert found.training.learning_rate == 0.001
+    assert found.split.validation == 0.2
+
+
+def test_one_number_is_a_square():
+    assert parse_config(b"image_size: 28").image_size == (28, 28)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "fix"),
+    [
+        (b"tsk: classification", "unknown field 'tsk'", "Did you mean 'task'?"),
+        (b"training: {lr: 1}", "unknown field 'lr' under 'training'", "learning_rate"),
+        (b"task: clustering", "task: 'clustering'", "classification or regression"),
+        (b"image_size: 3", "image_size: 3", "4 to 512"),
+        (b"image_size: [8]", "image_size: [8]", "[height, width]"),
+        (b"workers: 41", "workers: 41", "1 to 40"),
+        (b"workers: yes", "workers: True", "1 to 40"),
+        (b"rounds: 0", "rounds: 0", "1 to 500"),
+        (b"target: no", "target: False", "quotes"),
+        (b"split: {validation: 0.6}", "split.validation: 0.6", "0 to 0.5"),
+        (b"split: {validation: 0.5, test: 0.5}", "at least 0.1 for training", "Lower"),
+        (b"split: half", "split: 'half'", "validation"),
+        (b"training: {learning_rate: .inf}", "learning_rate: inf", "above 0"),
+        (b"- a\n- b", "holds a list", "field: value"),
+        (b"a: [", "line 1", "field: value"),
+        (b"\xff\xfe", "UTF-8", "UTF-8"),
+        (b"x: 2020-99-99", "YAML", "field: value"),
+        (b"[" * 5000, "YAML", "field: value"),
+        (b"#" * 70_000, "70,000 bytes", "65,536"),
+    ],
+)
+def test_a_bad_config_names_the_field_and_the_fix(text, reason, fix):
+    with pytest.raises(BadConfig) as caught:
+        parse_config(text)
+    assert reason in caught.value.reason
+    assert fix in caught.value.fix
+
+
+def test_allowed_lists_every_field():
+    fields = set(DatasetConfig.model_fields)
+    fields |= {f"split.{name}" for name in config.SplitConfig.model_fields}
+    fields |= {f"training.{name}" for name in config.TrainingConfig.model_fields}
+    assert set(ALLOWED) == fields

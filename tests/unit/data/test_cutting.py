@@ -1,0 +1,22 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal_core.data.cutting import MAX_ITEMS, count_items, cut_evenly
+
+
+@given(st.lists(st.integers(1, 1000), max_size=60), st.integers(1, 20))
+def test_ranges_cover_everything_once(weights, pieces):
+    found = cut_evenly(weights, pieces)
+    assert [index for start, stop in found for index in range(start, stop)] == list(range(len(weights)))
+    assert len(found) <= pieces
+    if found:
+        largest = max(sum(weights[start:stop]) for start, stop in found)
+        assert largest <= sum(weights) / pieces + max(weights)
+
+
+def test_counts():
+    assert count_items(1797, 700_000, 64, None) == 4
+    assert count_items(1797, 700_000, 64, 8) == 16
+    assert count_items(10, 1000, 64, 8) == 1
+    assert count_items(1_000_000, 1024**3, 100, 2) == 32
+    assert count_items(10**9, 10**12, 100, 2) == MAX_ITEMS

@@ -1,0 +1,110 @@
+"""Every JSON of events/ is fed to its handler, after a real run: each state finds its work done and says the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.support.aws import REGION, ROOT, TOKEN, invoke, template
+from tests.unit.functions.conftest import Trained
+
+FUNCTIONS = sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "app.py").exists())
+STATES = [
+    "plan_shards",
+    "write_shard",
+    "commit_dataset",
+    "start_training",
+    "train_shard",
+    "merge_round",
+    "evaluate_model",
+    "optimize_model",
+    "register_model",
+]
+
+
+def event(name: str) -> dict[str, Any]:
+    return dict(json.loads((ROOT / "events" / f"{name}.json").read_text()))
+
+
+def artifacts() -> dict[str, str]:
+    """Key -> ETag of everything in the artifacts bucket."""
+    pages = boto3.client("s3", region_name=REGION).get_paginator("list_objects_v2").paginate(Bucket="artifacts")
+    return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", ())}
+
+
+def test_every_function_has_an_event_and_a_place_in_the_template() -> None:
+    events = sorted(path.stem for path in (ROOT / "events").glob("*.json"))
+    folders = sorted(
+        resource["Properties"]["CodeUri"].split("/")[1]
+        for resource in template()["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    )
+    assert events == FUNCTIONS == folders
+
+
+def test_the_events_name_the_run_of_the_example(trained: Trained) -> None:
+    assert {name: event("plan_shards")[name] for name in trained.run} == trained.run
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_that_runs_again_changes_nothing(name: str, trained: Trained) -> None:
+    before = artifacts()
+    answer = invoke(name, event(name))
+    assert artifacts() == before
+    assert answer["run_id"] == trained.run["run_id"]
+    if name == "register_model":
+        assert answer == trained.registered
+
+
+def test_a_repeated_upload_event_starts_no_second_run(trained: Trained) -> None:
+    (outcome,) = invoke("ingest_upload", event("ingest_upload"))["outcomes"]
+    assert outcome["status"] == "unchanged"
+    assert outcome["run_id"] == trained.run["run_id"]
+    machines = boto3.client("stepfunctions", region_name=REGION)
+    (machine,) = machines.list_state_machines()["stateMachines"]
+    executions = machines.list_executions(stateMachineArn=machine["stateMachineArn"])["executions"]
+    assert [execution["name"] for execution in executions] == [trained.run["run_id"]]
+
+
+def test_api_shows_the_run(trained: Trained) -> None:
+    answer = invoke("api", event("api"))
+    run = json.loads(answer["body"])
+    assert answer["statusCode"] == 200
+    assert run["status"] == "succeeded"
+    assert run["model"] == {"name": "digits", "version": 1}
+    assert run["metrics"]["accuracy"] >= 0.97
+    assert len(run["rounds"]) == run["progress"]["round"] > 3
+    assert run["settings"]["workers"] == 2
+    assert run["progress"]["shards_done"] == run["progress"]["shards_total"] == 4
+    assert [stage["name"] for stage in run["stages"]][0] == "Plan Shards"
+    assert all(stage["gb_seconds"] > 0 and stage["cost_usd"] > 0 for stage in run["stages"])
+
+
+def test_predict_answers_with_a_class_and_probabilities(trained: Trained) -> None:
+    answer = invoke("predict", event("predict"))
+    body = json.loads(answer["body"])
+    assert answer["statusCode"] == 200
+    assert (body["model"], body["version"], body["task"]) == ("digits", 1, "classification")
+    (prediction,) = body["predictions"]
+    assert prediction["label"] == "2"
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("header", "allowed"),
+    [
+        (f"Bearer {TOKEN}", True),
+        (f"bearer {TOKEN}", True),
+        ("Bearer TOKEN", False),
+        (TOKEN, False),
+        ("Bearer ", False),
+        ("", False),
+    ],
+)
+def test_authorize_takes_the_secret_and_nothing_else(header: str, allowed: bool, trained: Trained) -> None:
+    request = event("authorize")
+    request["headers"]["authorization"] = header
+    assert invoke("authorize", request) == {"isAuthorized": allowed}

@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from shoal_core.errors import BadNetwork
+from shoal_core.graphs.export import export_model
+from shoal_core.graphs.training_step import forward_with_parameters
+from tests.unit.graphs.networks import IMAGES, NETWORK_IDS, NETWORKS, REGRESSION, batch, load, prefixed, run, small
+
+CLASSES = ["zebra", "ärmel", "c,\"d'"]
+
+
+def forward_bytes(forward):
+    return forward_with_parameters(forward).SerializeToString()
+
+
+@pytest.mark.parametrize(("recipe", "signature"), NETWORKS[:3], ids=NETWORK_IDS[:3])
+def test_classification_answers_softmax_of_the_network(recipe, signature):
+    forward = small(recipe, signature)
+    exported = export_model(forward_bytes(forward), forward.initial, "classification", CLASSES)
+    for samples in (1, 6):
+        data = batch(signature, samples)
+        logits = run(load(forward_bytes(forward)), {**data, **prefixed(forward)})["logits"].astype(np.float64)
+        expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        answer = run(load(exported), data)
+        assert list(answer) == ["probabilities"]
+        assert answer["probabilities"].dtype == np.float32
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+
+
+def test_regression_answers_in_original_units():
+    forward = small("mlp", REGRESSION)
+    exported = export_model(forward_bytes(forward), forward.initial, "regression", target_mean=50.0, target_std=10.0)
+    data = batch(REGRESSION, 5)
+    standardised = run(load(forward_bytes(forward)), {**data, **prefixed(forward)})["prediction"]
+    answer = run(load(exported), data)
+    assert list(answer) == ["value"]
+    assert answer["value"].shape == (5,)
+    np.testing.assert_allclose(answer["value"], 50 + 10 * standardised[:, 0], rtol=1e-6)
+
+
+def test_one_plain_file_with_metadata():
+    forward = small("cnn", IMAGES)
+    model = onnx.load_from_string(export_model(forward_bytes(forward), forward.initial, "classification", CLASSES))
+    properties = {item.key: item.value for item in model.metadata_props}
+    assert properties["shoal.task"] == "classification"
+    assert json.loads(properties["shoal.classes"]) == CLASSES
+    assert model.producer_name == "shoal"
+    assert model.ir_version <= 10
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [value.name for value in model.graph.input] == ["image"]
+    assert not model.graph.value_info
+    assert set(forward.parameters) <= {tensor.name for tensor in model.graph.initializer}
+
+
+def test_same_arguments_same_bytes():
+    files = []
+    for _ in range(2):
+        forward = small("mlp", IMAGES)
+        files.append(export_model(forward_bytes(forward), forward.initial, "classification", CLASSES))
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown", "shape"])
+def test_parameters_that_dont_fit_are_refused(change):
+    forward = small("mlp", REGRESSION)
+    parameters = dict(forward.initial)
+    if change == "missing":
+        del parameters["output.bias"]
+    elif change == "unknown":
+        parameters["output.bias2"] = np.zeros(1, dtype=np.float32)
+    else:
+        parameters["output.bias"] = np.zeros(2, dtype=np.float32)
+    with pytest.raises(BadNetwork, match=r"output\.bias"):
+        export_model(forward_bytes(forward), parameters, "regression")
+
+
+def test_wrong_number_of_class_names_is_refused():
+    forward = small("mlp", IMAGES)
+    with pytest.raises(BadNetwork, match="3 classes, but 2"):
+        export_model(forward_bytes(forward), forward.initial, "classification", ["a", "b"])

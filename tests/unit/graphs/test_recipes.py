@@ -1,0 +1,142 @@
+import numpy as np
+import onnx
+import pytest
+
+from shoal_core.errors import BadConfig
+from shoal_core.graphs.forward import ForwardGraph
+from shoal_core.graphs.recipes import build_forward, default_config, recipe_names
+from shoal_core.graphs.signature import (
+    CategoriesInput,
+    Classification,
+    ImageInput,
+    NetworkSignature,
+    Regression,
+)
+from shoal_core.graphs.training_step import forward_with_parameters
+from tests.unit.graphs.networks import (
+    NETWORK_IDS,
+    NETWORKS,
+    REGRESSION,
+    TABLE,
+    batch,
+    load,
+    prefixed,
+    run,
+    small,
+)
+
+
+def image_signature(channels, height, width):
+    image = ImageInput(shape=(channels, height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
+    return NetworkSignature(image=image, task=Classification(classes=10))
+
+
+def answer(forward: ForwardGraph, data):
+    session = load(forward_with_parameters(forward))
+    return run(session, {**data, **prefixed(forward)})[forward.output]
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+@pytest.mark.parametrize(("recipe", "signature"), NETWORKS, ids=NETWORK_IDS)
+def test_any_batch_size_runs(recipe, signature, samples):
+    result = answer(small(recipe, signature), batch(signature, samples))
+    assert result.shape == (samples, signature.outputs)
+    assert result.dtype == np.float32
+    assert np.isfinite(result).all()
+
+
+@pytest.mark.parametrize(("recipe", "signature"), NETWORKS, ids=NETWORK_IDS)
+def test_seed_decides_the_bytes(recipe, signature):
+    first, again, other = (small(recipe, signature, seed) for seed in (1, 1, 2))
+    assert first.model.SerializeToString(deterministic=True) == again.model.SerializeToString(deterministic=True)
+    assert all(np.array_equal(first.initial[name], again.initial[name]) for name in first.parameters)
+    assert any(not np.array_equal(first.initial[name], other.initial[name]) for name in first.parameters)
+
+
+@pytest.mark.parametrize(("recipe", "signature"), NETWORKS, ids=NETWORK_IDS)
+def test_graph_keeps_to_portable_onnx(recipe, signature):
+    model = forward_with_parameters(small(recipe, signature))
+    assert model.ir_version <= 10
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", 21)]
+    assert not model.graph.value_info
+    batched = [value for value in (*model.graph.input, *model.graph.output) if not value.name.startswith("param.")]
+    assert {value.type.tensor_type.shape.dim[0].dim_param for value in batched} == {"N"}
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_table_equals_numpy():
+    """A linear model over the features, computed by hand."""
+    forward = build_forward("mlp", {"hidden": []}, TABLE, seed=0)
+    data = batch(TABLE, 4)
+    scaled = (data["numbers"] - np.float32([1, -2, 5])) / np.float32([2, 0.5, 1])
+    missing = np.isnan(data["numbers"])
+    codes = np.where((data["categories"] >= 0) & (data["categories"] < [3, 30]), data["categories"], 0)
+    features = np.concatenate(
+        [
+            np.where(missing, 0, scaled),
+            missing[:, [0, 2]],
+            np.eye(3)[codes[:, 0]],
+            forward.initial["categories1.table"][codes[:, 1]],
+        ],
+        axis=1,
+    )
+    expected = features @ forward.initial["output.weight"] + forward.initial["output.bias"]
+    np.testing.assert_allclose(answer(forward, data), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_image_is_standardised_by_channel():
+    # The second channel's deviation of 0 counts as 1.
+    image = ImageInput(shape=(2, 8, 9), mean=(100.0, 120.0), std=(60.0, 0.0))
+    signature = NetworkSignature(image=image, task=Classification(classes=3))
+    forward = build_forward("mlp", {"hidden": []}, signature, seed=0)
+    data = batch(signature, 2)
+    scaled = (data["image"] - np.float32([100, 120]).reshape(1, 2, 1, 1)) / np.float32([60, 1]).reshape(1, 2, 1, 1)
+    expected = scaled.reshape(2, -1) @ forward.initial["output.weight"]
+    np.testing.assert_allclose(answer(forward, data), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_categories_alone_are_enough():
+    signature = NetworkSignature(categories=CategoriesInput(cardinalities=(1, 17)), task=Regression())
+    codes = np.asarray([[0, 16], [3, -1]])
+    assert answer(small("mlp", signature), {"categories": codes}).shape == (2, 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 8, 8), (3, 4, 40), (1, 28, 28), (3, 64, 48), (3, 5, 7)])
+def test_cnn_default_fits_images_of_any_size(shape):
+    signature = image_signature(*shape)
+    forward = build_forward("cnn", default_config("cnn", signature, 1400), signature, seed=0)
+    assert answer(forward, {"image": np.zeros((2, *shape), dtype=np.uint8)}).shape == (2, 10)
+    # Small enough to travel: the dense layer doesn't explode with the image.
+    assert sum(value.size for value in forward.initial.values()) < 4_000_000
+
+
+def test_cnn_for_the_largest_images_stays_small():
+    signature = image_signature(3, 512, 512)
+    forward = build_forward("cnn", default_config("cnn", signature, 1400), signature, seed=0)
+    assert sum(value.size for value in forward.initial.values()) < 4_000_000
+
+
+def test_defaults_are_valid_json_configs():
+    for recipe, signature in NETWORKS:
+        for samples in (10, 10_000, 1_000_000):
+            config = default_config(recipe, signature, samples)
+            assert build_forward(recipe, config, signature, seed=0).parameters
+
+
+@pytest.mark.parametrize(
+    ("recipe", "config", "signature", "message"),
+    [
+        ("rnn", {}, TABLE, "no recipe 'rnn'"),
+        ("mlp", {"hidden": [0]}, TABLE, r"hidden\.0"),
+        ("mlp", {"layers": 3}, TABLE, "layers"),
+        ("cnn", {}, REGRESSION, "needs images"),
+        ("cnn", {}, image_signature(1, 3, 9), "4x4"),
+    ],
+)
+def test_bad_configs_are_named(recipe, config, signature, message):
+    with pytest.raises(BadConfig, match=message):
+        build_forward(recipe, config, signature, seed=0)
+
+
+def test_recipe_names():
+    assert recipe_names() == ("cnn", "mlp")

@@ -1,0 +1,203 @@
+"""The upload contract, through the real handler on S3, DynamoDB and Step Functions in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.support.aws import REGION, invoke, stack
+from tests.support.pipeline import http_event, ingest, run_of, upload
+
+CSV = b"size,colour,label\n" + b"".join(b"%d,red,%s\n" % (number, b"ab"[number % 2 :][:1]) for number in range(40))
+
+
+@pytest.fixture(autouse=True)
+def cloud() -> Iterator[None]:
+    with stack():
+        yield
+
+
+def executions() -> list[dict[str, Any]]:
+    client = boto3.client("stepfunctions", region_name=REGION)
+    (machine,) = client.list_state_machines()["stateMachines"]
+    found = client.list_executions(stateMachineArn=machine["stateMachineArn"])["executions"]
+    return [client.describe_execution(executionArn=execution["executionArn"]) for execution in found]
+
+
+def api(path: str) -> Any:
+    return json.loads(invoke("api", http_event("GET", path))["body"])
+
+
+def archive(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        for name in names:
+            opened.writestr(name, name)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "file", ["images.zip", "a.tar", "b.tar.gz", "c.tgz", "T.CSV", "rows.jsonl", "späte Äpfel+1.csv"]
+)
+def test_an_archive_or_a_table_starts_at_once(file: str) -> None:
+    outcome = ingest(f"datasets/flowers/{file}", CSV)
+    assert outcome["status"] == "started"
+    (execution,) = executions()
+    assert execution["name"] == outcome["run_id"]
+    assert json.loads(execution["input"]) == run_of(outcome)
+    run = api(f"/runs/{outcome['run_id']}")
+    assert run["status"] == "running"
+    assert [source["key"] for source in run["source"]] == [f"datasets/flowers/{file}"]
+
+
+def test_loose_files_wait_for_dataset_yaml_which_commits_them_all() -> None:
+    for name in ("red/1.png", "red/2.png", "blue/1.png"):
+        assert ingest(f"datasets/flowers/{name}", name.encode())["status"] == "waiting"
+    assert executions() == []
+    (dataset,) = api("/datasets")["datasets"]
+    assert (dataset["name"], dataset["status"]) == ("flowers", "waiting")
+    assert "dataset.yaml" in dataset["note"]
+
+    outcome = ingest("datasets/flowers/dataset.yaml", b"seed: 3")
+    assert outcome["status"] == "started"
+    (dataset,) = api("/datasets")["datasets"]
+    assert dataset["status"] == "preparing"
+    request = _request(outcome)
+    assert sorted(file["key"] for file in request["files"]) == [
+        "datasets/flowers/blue/1.png",
+        "datasets/flowers/red/1.png",
+        "datasets/flowers/red/2.png",
+    ]
+    assert request["config"]["seed"] == 3
+
+
+def _request(outcome: dict[str, Any]) -> dict[str, Any]:
+    run = run_of(outcome)
+    body = boto3.client("s3", region_name=REGION).get_object(
+        Bucket="artifacts", Key=f"datasets/{run['dataset']}/{run['version']}/request.json"
+    )["Body"]
+    return dict(json.loads(body.read()))
+
+
+def test_a_loose_files_event_that_comes_after_its_dataset_yaml_leaves_nothing_waiting() -> None:
+    late = upload("datasets/flowers/red/1.png", b"1")
+    assert ingest("datasets/flowers/dataset.yaml", b"")["status"] == "started"
+    assert invoke("ingest_upload", late)["outcomes"][0]["status"] == "ignored"
+    assert api("/datasets")["datasets"][0]["status"] == "preparing"
+
+
+def test_dataset_yaml_before_its_table_gives_the_table_its_settings() -> None:
+    assert ingest("datasets/flowers/dataset.yaml", b"target: label")["status"] == "waiting"
+    outcome = ingest("datasets/flowers/flowers.csv", CSV)
+    assert outcome["status"] == "started"
+    assert _request(outcome)["config"]["target"] == "label"
+
+
+def test_new_settings_for_the_same_table_are_a_new_version() -> None:
+    first = ingest("datasets/flowers/flowers.csv", CSV)
+    second = ingest("datasets/flowers/dataset.yaml", b"target: colour")
+    assert second["status"] == "started"
+    assert second["run_id"] != first["run_id"]
+    assert [entry["run_id"] for entry in api("/datasets/flowers")["versions"]][::-1] == [
+        first["run_id"],
+        second["run_id"],
+    ]
+
+
+def test_the_same_bytes_again_make_no_new_run_whatever_the_file_is_called() -> None:
+    first = ingest("datasets/flowers/flowers.csv", CSV)
+    again = ingest("datasets/flowers/flowers.csv", CSV)
+    renamed = ingest("datasets/flowers/other.csv", CSV)
+    assert (again["status"], renamed["status"]) == ("unchanged", "unchanged")
+    assert {first["run_id"], again["run_id"], renamed["run_id"]} == {first["run_id"]}
+    assert len(executions()) == 1
+
+
+def test_other_bytes_are_a_new_version_and_the_newest_upload_is_the_latest() -> None:
+    ingest("datasets/flowers/flowers.csv", CSV)
+    second = ingest("datasets/flowers/flowers.csv", CSV + b"9,red,a\n")
+    assert api("/datasets/flowers")["latest_version"] == run_of(second)["version"]
+    assert len(executions()) == 2
+
+
+def test_a_late_event_doesnt_become_the_latest_version() -> None:
+    old = upload("datasets/flowers/flowers.csv", CSV)
+    old["Records"][0]["eventTime"] = "2026-11-21T07:00:00.000Z"
+    new = ingest("datasets/flowers/flowers.csv", CSV + b"9,red,a\n")
+    (outcome,) = invoke("ingest_upload", old)["outcomes"]
+    assert outcome["status"] == "started"
+    assert api("/datasets/flowers")["latest_version"] == run_of(new)["version"]
+
+
+def test_one_upload_told_of_many_times_at_once_makes_one_run() -> None:
+    event = upload("datasets/flowers/flowers.csv", CSV)
+
+    def deliver(_: int) -> str:
+        try:
+            return str(invoke("ingest_upload", event)["outcomes"][0]["run_id"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, Lambda delivers again
+            return type(error).__name__
+
+    invoke("ingest_upload", upload("datasets/other/dataset.yaml", b""))  # the module is imported by one thread
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(deliver, range(16)))
+    assert len(answers - {"IdempotencyAlreadyInProgressError"}) == 1
+    assert len(executions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "reason", "fix"),
+    [
+        ("datasets/digits.zip", b"x", "no dataset name", "datasets/NAME/digits.zip"),
+        ("datasets/my flowers/f.csv", CSV, "'my flowers' isn't allowed", "letters, digits"),
+        ("datasets/blümchen/f.csv", CSV, "'blümchen' isn't allowed", "letters, digits"),
+        ("datasets/" + "n" * 900 + "/f.csv", CSV, "isn't allowed", "1 to 64"),
+        ("datasets/../f.csv", CSV, "'..' isn't allowed", "letters, digits"),
+        ("datasets/flowers/f.csv", b"", "is empty", "a file with content"),
+        ("datasets/flowers/dataset.yaml", b"wrokers: 2", "unknown field 'wrokers'", "workers"),
+        ("datasets/flowers/dataset.yaml", b"[unclosed", "isn't valid YAML", "field: value"),
+        ("datasets/flowers/dataset.yaml", b"workers: 1000", "workers", "1 to 40"),
+    ],
+)
+def test_a_refused_upload_is_a_failed_run_with_reason_and_fix(key: str, data: bytes, reason: str, fix: str) -> None:
+    outcome = ingest(key, data)
+    assert outcome["status"] == "refused"
+    assert executions() == []
+    run = api(f"/runs/{outcome['run_id']}")
+    assert run["status"] == "failed"
+    assert run["failure"]["stage"] == "Ingest Upload"
+    assert reason in run["failure"]["reason"]
+    assert fix in run["failure"]["fix"]
+    assert [entry["run_id"] for entry in api("/runs")["runs"]] == [outcome["run_id"]]
+
+
+def test_an_object_with_a_1000_character_key_is_taken() -> None:
+    outcome = ingest("datasets/flowers/" + "x" * 980 + ".csv", CSV)
+    assert outcome["status"] == "started"
+
+
+@pytest.mark.parametrize("key", ["datasets/", "datasets/flowers/", "datasets/flowers/red/"])
+def test_folder_markers_are_ignored(key: str) -> None:
+    assert ingest(key, b"")["status"] == "ignored"
+
+
+def test_an_object_that_is_gone_is_ignored() -> None:
+    event = upload("datasets/flowers/f.csv", CSV)
+    boto3.client("s3", region_name=REGION).delete_object(
+        Bucket="uploads", Key="datasets/flowers/f.csv", VersionId=event["Records"][0]["s3"]["object"]["versionId"]
+    )
+    assert invoke("ingest_upload", event)["outcomes"][0]["status"] == "ignored"
+
+
+def test_an_archive_may_be_replaced_by_one_of_another_name() -> None:
+    ingest("datasets/flowers/a.zip", archive("red/1.png"))
+    ingest("datasets/flowers/b.zip", archive("red/2.png"))
+    outcome = ingest("datasets/flowers/dataset.yaml", b"seed: 1")
+    assert [file["key"] for file in _request(outcome)["files"]] == ["datasets/flowers/b.zip"]

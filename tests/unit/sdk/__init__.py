@@ -1,0 +1,1 @@
+"""Tests of the SDK: what it sends, what it makes of the answers."""

@@ -1,0 +1,177 @@
+"""A small real HTTP server that answers as Shoal's API does, over the uploads in a real (moto) bucket.
+
+It keeps the contract's rules: a bearer token, problem+json, one run per new content of a dataset, and no new run for
+the same bytes with the same settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+TOKEN = "a-token"
+METRICS = {"accuracy": 0.9812, "precision": 0.98, "recall": 0.979, "f1": 0.9795}
+PROBLEM = "application/problem+json"
+
+
+class FakeApi:
+    """State of the server; tests read `requests` and set the rest."""
+
+    def __init__(self, s3: Any, bucket: str) -> None:
+        self.s3, self.bucket = s3, bucket
+        self.runs: list[dict[str, Any]] = []
+        self.latest: dict[str, str] = {}
+        self.script: list[dict[str, Any]] = [{"status": "succeeded", "metrics": METRICS}]
+        self.labels: list[str] | None = None
+        self.requests: list[tuple[str, str, str, bytes]] = []
+        self.report: dict[str, Any] = {}
+        self.ingesting = True
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def ingest(self, dataset: str) -> None:
+        """What ingest_upload does for everything under a dataset's prefix."""
+        listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=f"datasets/{dataset}/").get("Contents", [])
+        keys = [item["Key"] for item in listed]
+        config = f"datasets/{dataset}/dataset.yaml"
+        whole = [key for key in keys if key.endswith((".zip", ".csv"))]
+        files = whole or ([key for key in keys if key != config] if config in keys else [])
+        if not files:
+            return
+        objects = {key: self.s3.get_object(Bucket=self.bucket, Key=key) for key in files}
+        digest = hashlib.sha256()
+        for key in [*files, *[key for key in keys if key == config]]:
+            digest.update(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+        version = digest.hexdigest()[:12]
+        self.latest[dataset] = version
+        if all(run["version"] != version for run in self.runs):
+            source = [
+                {"key": key, "version": item["VersionId"], "size": item["ContentLength"]}
+                for key, item in objects.items()
+            ]
+            self.runs.insert(0, self.new_run(dataset, version, source))
+
+    def new_run(self, dataset: str, version: str, source: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """A run that has just begun."""
+        return {
+            "run_id": f"{dataset}-{version}",
+            "dataset": dataset,
+            "version": version,
+            "status": "running",
+            "stage": "Plan Shards",
+            "created_at": "2026-11-21T08:00:00Z",
+            "updated_at": "2026-11-21T08:00:00Z",
+            "finished_at": None,
+            "source": source or [],
+            "settings": {"task": "classification", "workers": 2},
+            "inferred": ["task"],
+            "progress": {"shards_done": 0, "shards_total": 2, "round": 0, "rounds": 3, "loss": None, "validation": {}},
+            "stages": [],
+            "seconds": 1.5,
+            "gb_seconds": 2.0,
+            "cost_usd": 0.000123,
+            "metrics": {},
+            "model": None,
+            "failure": None,
+        }
+
+    def advance(self, run: dict[str, Any]) -> dict[str, Any]:
+        """One step of the script per look at a run."""
+        if run["status"] in ("waiting", "running") and self.script:
+            run.update(self.script.pop(0) if len(self.script) > 1 else self.script[0])
+            if run["status"] == "succeeded":
+                stage = {"name": "Train Shard", "seconds": 1.2, "invocations": 4, "gb_seconds": 2.0, "cost_usd": 1e-4}
+                run |= {"stage": "Register Model", "model": {"name": run["dataset"], "version": 1}, "stages": [stage]}
+        return run
+
+    def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, str, Any]:
+        path, query = unquote(urlsplit(url).path), parse_qs(urlsplit(url).query)
+        with self._lock:
+            self.requests.append((method, path, headers.get("Content-Type") or "", body))
+            if path == "/healthz":
+                return 200, "application/json", {"status": "ok", "version": "0.1.0"}
+            if headers.get("Authorization") is None:
+                return 401, "application/json", {"message": "Unauthorized"}
+            if headers["Authorization"] != f"Bearer {TOKEN}":
+                return 403, "application/json", {"message": "Forbidden"}
+            found = self.route(method, path.strip("/").split("/"), query, headers, body)
+        if found is None:
+            return 404, PROBLEM, problem(404, f"There is no {path.strip('/')!r}.", "List what there is.")
+        return found
+
+    def route(self, method: str, parts: list[str], query: Any, headers: Any, body: bytes) -> Any:
+        match parts:
+            case ["runs"]:
+                dataset = query.get("dataset", [None])[0]
+                if dataset and self.ingesting:
+                    self.ingest(dataset)
+                runs = [run for run in self.runs if dataset in (None, run["dataset"])]
+                return 200, "application/json", {"runs": runs}
+            case ["runs", run_id]:
+                run = next((run for run in self.runs if run["run_id"] == run_id), None)
+                return run and (200, "application/json", self.advance(run))
+            case ["datasets"]:
+                return 200, "application/json", {"datasets": [self.dataset(name) for name in self.latest]}
+            case ["datasets", name] if name in self.latest:
+                versions = [{"version": self.latest[name], "status": "ready", "created_at": "2026", "run_id": "r"}]
+                return 200, "application/json", {**self.dataset(name), "versions": versions}
+            case ["datasets", name, "versions", version, "report"] if self.latest.get(name) == version:
+                return 200, "application/json", self.report
+            case ["models"]:
+                entry = {"name": "digits", "production": 1, "versions": 1, "task": "classification"}
+                entry |= {"metrics": METRICS, "updated_at": "2026"}
+                return 200, "application/json", {"models": [entry]}
+            case ["models", "digits"]:
+                return 200, "application/json", {"name": "digits", "aliases": {"production": 1}, "versions": []}
+            case ["models", "digits", "predict"] if method == "POST":
+                return self.predict(headers.get("Content-Type"), body)
+        return None
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        samples = {"train": 1200, "validation": 280, "test": 287}
+        entry = {"name": name, "latest_version": self.latest[name], "task": "classification", "samples": samples}
+        return {**entry, "created_at": "2026-11-21T08:00:00Z"}
+
+    def predict(self, content_type: str, body: bytes) -> tuple[int, str, Any]:
+        if body == b"broken":
+            return 400, PROBLEM, problem(400, "The image can't be decoded.", "Send a PNG or JPEG.")
+        count = len(json.loads(body)["instances"]) if content_type == "application/json" else 1
+        labels = [self.labels.pop(0) if self.labels else "3" for _ in range(count)]
+        predictions = [{"label": label, "probability": 0.9, "probabilities": {label: 0.9}} for label in labels]
+        answer = {"model": "digits", "version": 1, "task": "classification", "predictions": predictions}
+        return 200, "application/json", answer
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, content_type, document = api.answer(self.command, self.path, self.headers, body)
+                data = json.dumps(document).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        return Handler
+
+
+def problem(status: int, detail: str, fix: str) -> dict[str, Any]:
+    return {"type": "about:blank", "title": "Problem", "status": status, "detail": detail, "fix": fix}

@@ -1,0 +1,195 @@
+"""Merging: the arithmetic, its order, and the commit of a round."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shoal_core.errors import BadInput, NotFound, TrainingDiverged
+from shoal_core.keys import RunKeys
+from shoal_core.training.checkpoints import Checkpoint, Update
+from shoal_core.training.finishing import export_checkpoint
+from shoal_core.training.merging import merge_round, merge_updates, merged_loss
+from shoal_core.training.rounds import read_checkpoint
+from shoal_core.training.states import EvaluationItem, WorkerItem, last_round, read_round
+from tests.unit.training.runs import RUN, classification_run, regression_run, train_all
+
+
+def vector(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def make_update(worker: int, value: float, weight: int = 1, slot: float = 0.0, loss_sum: float = 1.0) -> Update:
+    return Update(RUN, 1, worker, {"a": vector(value)}, {"m.a": vector(slot)}, weight, 10 * weight, loss_sum, 4)
+
+
+def before(value: float = 0.0, momentum: float | None = None) -> Checkpoint:
+    buffers = {} if momentum is None else {"a": vector(momentum)}
+    return Checkpoint(RUN, 0, 8, {"a": vector(value)}, {"m.a": vector(0)}, buffers)
+
+
+def test_parameters_and_state_are_averaged_by_weight():
+    merged = merge_updates(
+        before(), [make_update(0, 1.0, 1, slot=4.0), make_update(1, 5.0, 3, slot=8.0)], learning_rate=1, momentum=0
+    )
+    assert merged.parameters["a"] == 4.0
+    assert merged.state["m.a"] == 7.0
+    assert (merged.round, merged.step, merged.momentum) == (1, 12, {})
+
+
+def test_one_worker_is_taken_as_it_is():
+    odd = np.float32(0.1) + np.float32(1e-8)
+    merged = merge_updates(before(7.0), [make_update(0, odd, weight=3, slot=odd)], learning_rate=1, momentum=0)
+    assert merged.parameters["a"].tobytes() == merged.state["m.a"].tobytes() == vector(odd).tobytes()
+
+
+def test_the_order_of_updates_does_not_matter():
+    updates = [make_update(worker, 0.1 * worker, worker + 1) for worker in range(5)]
+    forth = merge_updates(before(), updates, learning_rate=0.7, momentum=0.6)
+    back = merge_updates(before(), updates[::-1], learning_rate=0.7, momentum=0.6)
+    assert forth.encode() == back.encode()
+
+
+def test_the_outer_step_is_nesterov():
+    merged = merge_updates(before(1.0, momentum=2.0), [make_update(0, 4.0)], learning_rate=0.5, momentum=0.5)
+    # way 3; buffer 0.5 * 2 + 3 = 4; step 0.5 * (3 + 0.5 * 4) = 2.5
+    assert merged.momentum["a"] == 4.0
+    assert merged.parameters["a"] == 3.5
+
+
+def test_the_loss_is_the_mean_over_samples():
+    assert merged_loss([make_update(0, 0, 1, loss_sum=10.0), make_update(1, 0, 3, loss_sum=90.0)]) == 100 / 40
+
+
+def run_all(store, settings, backwards=False) -> None:
+    finished = False
+    round_ = 1
+    while not finished:
+        train_all(store, settings, round_, backwards)
+        state = merge_round(store, RUN, round_)
+        round_, finished = state.round, state.finished
+
+
+def test_a_run_learns_and_finishes():
+    store, settings, _ = classification_run()
+    run_all(store, settings)
+    assert last_round(store, RUN) == 3
+    records = [read_round(store, RUN, round_) for round_ in (1, 2, 3)]
+    assert records[2].validation["accuracy"] > 0.9
+    assert records[2].loss < records[0].loss
+    assert [record.finished for record in records] == [False, False, True]
+    assert records[2].reason == "all 3 rounds are done"
+    assert records[0].samples == 2 * 12 * settings.steps_per_round
+    assert records[0].learning_rate == settings.learning_rate > records[2].learning_rate
+    assert store.exists(RunKeys(RUN).model)
+
+
+def test_regression_is_scored_in_its_own_units():
+    store, settings, _ = regression_run()
+    run_all(store, settings)
+    record = read_round(store, RUN, 3)
+    assert record.validation["r2"] > 0.99
+    assert record.validation["mae"] < 5
+    assert record.loss < 1
+
+
+def test_the_state_says_what_comes_next():
+    store, settings, _ = classification_run()
+    train_all(store, settings, 1)
+    state = merge_round(store, RUN, 1)
+    assert (state.round, state.finished) == (2, False)
+    assert state.workers == [WorkerItem(worker=0), WorkerItem(worker=1)]
+    assert state.evaluation_shards == [EvaluationItem(shard=0), EvaluationItem(shard=1)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_same_seed_gives_the_same_bytes_in_any_order(workers):
+    stores = []
+    for backwards in (False, True):
+        store, settings, _ = classification_run(workers=workers)
+        run_all(store, settings, backwards)
+        stores.append(store.objects)
+    assert stores[0] == stores[1]
+    other, settings, _ = classification_run(workers=workers, seed=1)
+    run_all(other, settings)
+    key = RunKeys(RUN).checkpoint(3)
+    assert other.objects[key] != stores[0][key]
+
+
+@pytest.mark.parametrize("kept", ["nothing", "checkpoint"])
+def test_a_merge_killed_before_its_record_ends_in_the_same_bytes(kept):
+    store, settings, _ = classification_run()
+    run_all(store, settings)
+    whole = dict(store.objects)
+    keys = RunKeys(RUN)
+    lost = [keys.round(3), keys.model] + ([] if kept == "checkpoint" else [keys.checkpoint(3)])
+    for key in lost:
+        del store.objects[key]
+    assert last_round(store, RUN) == 2
+    assert merge_round(store, RUN, 3).finished
+    assert store.objects == whole
+
+
+def test_a_repeated_merge_changes_nothing():
+    store, settings, _ = classification_run()
+    train_all(store, settings, 1)
+    first = merge_round(store, RUN, 1)
+    objects = dict(store.objects)
+    assert merge_round(store, RUN, 1) == first
+    assert store.objects == objects
+
+
+def test_a_missing_update_names_its_worker():
+    store, settings, _ = classification_run()
+    train_all(store, settings, 1)
+    del store.objects[RunKeys(RUN).update(1, 1)]
+    with pytest.raises(NotFound, match="worker 1 of run 'tiny-v1' hasn't finished round 1"):
+        merge_round(store, RUN, 1)
+    assert last_round(store, RUN) == 0
+
+
+def test_an_update_in_the_wrong_place_is_refused():
+    store, settings, _ = classification_run()
+    train_all(store, settings, 1)
+    store.objects[RunKeys(RUN).update(1, 1)] = store.objects[RunKeys(RUN).update(1, 0)]
+    with pytest.raises(BadInput, match="another run, round or worker"):
+        merge_round(store, RUN, 1)
+
+
+def test_a_run_that_gets_no_better_stops_and_exports_its_best():
+    store, settings, _ = classification_run(rounds=10, patience=2)
+    train_all(store, settings, 1)
+    merge_round(store, RUN, 1)
+    # From here on every update is the initial network: worse than round 1.
+    initial = read_checkpoint(store, RUN, 0)
+    for round_ in (2, 3):
+        for worker in range(2):
+            update = Update(RUN, round_, worker, initial.parameters, initial.state, 128, 60, 30.0, 5)
+            store.write(RunKeys(RUN).update(round_, worker), update.encode())
+        state = merge_round(store, RUN, round_)
+    record = read_round(store, RUN, 3)
+    assert state.finished and record.finished and (state.round, record.best_round) == (3, 1)
+    assert record.reason == "no better validation score for 2 rounds"
+    model = store.read(RunKeys(RUN).model)
+    export_checkpoint(store, settings, read_checkpoint(store, RUN, 1))
+    assert store.read(RunKeys(RUN).model) == model
+    export_checkpoint(store, settings, read_checkpoint(store, RUN, 3))
+    assert store.read(RunKeys(RUN).model) != model
+
+
+def test_a_model_whose_answers_overflow_stops_the_run_by_name():
+    store, _, _ = classification_run(workers=1)
+    huge = {"weight": np.full((4, 3), 3e38, np.float32), "bias": np.zeros(3, np.float32)}
+    update = Update(RUN, 1, 0, huge, read_checkpoint(store, RUN, 0).state, 256, 24, 1.0, 1)
+    store.write(RunKeys(RUN).update(1, 0), update.encode())
+    with pytest.raises(TrainingDiverged, match=r"'tiny-v1'.*NaN or infinite"):
+        merge_round(store, RUN, 1)
+
+
+def test_a_damaged_record_is_named():
+    store, settings, _ = classification_run()
+    train_all(store, settings, 1)
+    merge_round(store, RUN, 1)
+    store.write(RunKeys(RUN).round(1), b"{}")
+    with pytest.raises(BadInput, match="round-000001"):
+        merge_round(store, RUN, 1)

@@ -1,0 +1,144 @@
+"""From a committed dataset version to a served model, in memory, with the real graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shoal_core.data.config import DatasetConfig, TrainingConfig
+from shoal_core.errors import BadDataset, Conflict, NotFound
+from shoal_core.keys import RunKeys
+from shoal_core.training.evaluating import evaluate_shard, merge_evaluation
+from shoal_core.training.merging import merge_round
+from shoal_core.training.optimizing import optimize_model
+from shoal_core.training.rounds import read_settings, train_shard
+from shoal_core.training.sessions import Session
+from shoal_core.training.starting import start_training
+from shoal_core.training.states import RoundState
+from tests.support.stores import MemoryStore
+from tests.unit.training.datasets import DATASET, VERSION, blobs, commit, drawings, image_spec, lines, table_spec
+
+RUN = "tiny-v1"
+SPECS = {"image": image_spec(), "classes": table_spec(), "numbers": table_spec(classes=0)}
+MAKERS = {"image": drawings, "classes": blobs, "numbers": lines}
+
+
+def committed(kind: str, workers: int = 2) -> MemoryStore:
+    store = MemoryStore()
+    make = MAKERS[kind]
+    splits = {"train": make(240), "validation": make(60, seed=1), "test": make(90, seed=2)}
+    config = DatasetConfig(workers=workers, rounds=3, training=TrainingConfig(epochs=6 if kind == "image" else 30))
+    commit(store, SPECS[kind], splits, config=config)
+    return store
+
+
+def train(store: MemoryStore, state: RoundState, rounds: int = 100) -> RoundState:
+    for _ in range(rounds):
+        if state.finished:
+            break
+        for item in state.workers:
+            train_shard(store, RUN, state.round, item.worker)
+        state = merge_round(store, RUN, state.round)
+    return state
+
+
+def start(store: MemoryStore) -> RoundState:
+    return start_training(store, RUN, DATASET, VERSION)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("kind", ["image", "classes", "numbers"])
+def test_the_whole_way(kind, workers):
+    stores = []
+    for _ in range(2):
+        store = committed(kind, workers)
+        state = train(store, start(store))
+        assert state.finished and len(state.workers) == workers
+        for item in state.evaluation_shards:
+            evaluate_shard(store, RUN, item.shard)
+        evaluation = merge_evaluation(store, RUN)
+        optimization = optimize_model(store, RUN)
+        stores.append(store.objects)
+    assert stores[0] == stores[1]
+    assert optimization.accepted
+    assert evaluation.split == "test" and evaluation.samples == 90
+    if kind == "numbers":
+        assert evaluation.metrics.r2 > 0.9
+        assert evaluation.metrics.mae < evaluation.baseline.metrics["mae"] / 3
+    else:
+        assert evaluation.metrics.accuracy >= 0.9 > evaluation.baseline.metrics["accuracy"]
+
+
+def test_the_exported_model_answers_in_the_targets_units():
+    store = committed("numbers")
+    train(store, start(store))
+    inputs = lines(20, seed=7)
+    answers = Session(store.read(RunKeys(RUN).model), 1).run({"numbers": inputs["numbers"]})
+    assert answers["value"].shape == (20,)
+    assert np.abs(answers["value"] - inputs["target"]).mean() < 40
+
+
+def test_starting_again_changes_nothing():
+    store = committed("classes")
+    first = start(store)
+    objects = dict(store.objects)
+    assert (first.round, first.finished) == (1, False)
+    assert start(store) == first
+    assert store.objects == objects
+
+
+def test_a_start_killed_before_its_settings_ends_in_the_same_bytes():
+    store = committed("classes")
+    start(store)
+    objects = dict(store.objects)
+    for key in (RunKeys(RUN).settings, RunKeys(RUN).step_graph):
+        del store.objects[key]
+    start(store)
+    assert store.objects == objects
+
+
+def test_a_run_resumes_at_its_newest_committed_round():
+    store = committed("classes")
+    train(store, start(store))
+    whole = dict(store.objects)
+    keys = RunKeys(RUN)
+    for key in (keys.round(3), keys.checkpoint(3), keys.round(2), keys.model, keys.update(3, 1)):
+        del store.objects[key]
+    state = start(store)
+    assert (state.round, state.finished) == (2, False)
+    state = train(store, state)
+    assert state.finished
+    assert store.objects == whole
+    assert start(store) == state
+
+
+def test_settings_hold_what_the_graphs_were_built_from():
+    store = committed("image")
+    start(store)
+    settings = read_settings(store, RUN)
+    assert settings.recipe == "cnn" and settings.recipe_config["channels"]
+    assert settings.optimizer_config["name"] == settings.optimizer == "adam"
+    assert "recipe" in settings.inferred and "rounds" not in settings.inferred
+
+
+def test_a_dataset_that_is_not_committed_is_not_found():
+    with pytest.raises(NotFound):
+        start(MemoryStore())
+
+
+def test_one_class_is_refused_before_anything_is_written():
+    store = MemoryStore()
+    tensors = blobs(30)
+    tensors["target"][:] = 0
+    commit(store, table_spec(), {"train": tensors})
+    keys = set(store.objects)
+    with pytest.raises(BadDataset, match="only the class 'a'"):
+        start(store)
+    assert set(store.objects) == keys
+
+
+def test_a_run_belongs_to_one_dataset_version():
+    store = committed("classes")
+    start(store)
+    with pytest.raises(Conflict, match="was started on dataset 'tiny' version v1"):
+        start_training(store, RUN, DATASET, "v2")
