@@ -75,9 +75,9 @@ PYTORCH = {
     "conv_dilations": lambda x, w: F.conv2d(x, w, dilation=(3, 2)),
     "conv_groups": lambda x, w, b: F.conv2d(x, w, b, padding=1, groups=2),
     "conv_depthwise": lambda x, w: F.conv2d(x, w, groups=3),
-    # 6x7 with kernel 2x3 and stride 2: nothing is missing above, one element on each side.
-    "conv_same_upper": lambda x, w: F.conv2d(padded(x, 1, 1, 0, 0), w, stride=2),
-    "conv_same_lower": lambda x, w: F.conv2d(padded(x, 1, 1, 0, 0), w, stride=2),
+    # 6x7 with kernel 3x2 and stride 2: one element is missing along each axis.
+    "conv_same_upper": lambda x, w: F.conv2d(padded(x, 0, 1, 0, 1), w, stride=2),
+    "conv_same_lower": lambda x, w: F.conv2d(padded(x, 1, 0, 1, 0), w, stride=2),
     "conv_valid": F.conv2d,
     "conv_pointwise": F.conv2d,
     "conv_many_channels": F.conv2d,

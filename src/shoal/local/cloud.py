@@ -26,6 +26,7 @@ from shoal.local.gateway import HttpGateway
 from shoal.local.lambda_api import LambdaApi
 from shoal.local.logs import LogCollector
 from shoal.local.middleware import Middleware
+from shoal.local.reload import CodeWatcher
 from shoal.local.s3_front import S3Front
 from shoal.local.services import HOST, Server, moto_application
 from shoal.local.xray import XRayDaemon
@@ -107,6 +108,7 @@ class Cloud:
         self._server = Server(self._middleware, settings.port)
         self._xray = XRayDaemon(settings.endpoint)
         self._gateways: list[HttpGateway] = []
+        self._watcher: CodeWatcher | None = None
         self.deployment: Deployment | None = None
 
     def start(self) -> Deployment:
@@ -138,6 +140,8 @@ class Cloud:
         self._middleware.authorizer = deployment.authorizer()
         self._delivery.notifications = tuple(deployment.notifications)
         self.service.start()
+        self._watcher = CodeWatcher(specs, self.service.deploy)
+        self._watcher.start()
         for offset, spec in enumerate(deployment.http_apis):
             gateway = HttpGateway(spec, self.service, HOST, self.settings.api_port + offset, log_sink=self._logs.add)
             gateway.start()
@@ -145,6 +149,8 @@ class Cloud:
 
     def stop(self) -> None:
         """Stop everything, in the order that loses nothing."""
+        if self._watcher is not None:
+            self._watcher.stop()
         for gateway in self._gateways:
             gateway.close()
         self._executions.stop()

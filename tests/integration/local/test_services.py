@@ -242,3 +242,10 @@ def test_trace_segments_reach_xray(cloud):
         sender.sendto(b'{"format": "json", "version": 1}\n' + json.dumps(segment).encode(), (host, int(port)))
     xray = cloud.client("xray")
     wait_until(lambda: xray.batch_get_traces(TraceIds=[trace])["Traces"])
+
+
+def test_edited_code_is_taken_into_use(cloud):
+    code = cloud.folder / "functions" / "probe" / "app.py"
+    code.write_text(code.read_text() + "\n\ndef step(event, context):\n    return 'edited'\n")
+    functions = cloud.client("lambda")
+    wait_until(lambda: functions.invoke(FunctionName="probe-step")["Payload"].read() == b'"edited"')

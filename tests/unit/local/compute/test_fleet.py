@@ -51,20 +51,18 @@ def test_a_function_without_a_worker_is_served_although_another_is_always_busy(o
         assert all(call.result().function_error is None for call in calls)
 
 
-def test_a_full_queue_throttles(open_cloud: Opener, monkeypatch):
+def test_a_full_queue_throttles(open_cloud: Opener, monkeypatch, tmp_path):
     monkeypatch.setattr(fleet, "MAX_QUEUED", 2)
-    cloud = open_cloud(function("sleep", reserved_concurrency=1))
+    cloud = open_cloud(function("wait_for", reserved_concurrency=1))
+    event = {"path": str(tmp_path / "go")}
     with ThreadPoolExecutor(3) as threads:
-        calls = []
-        for started in range(3):
-            calls.append(threads.submit(cloud.call, "sleep", {"seconds": 0.5}))
-            pool = cloud.service._fleet.pools["sleep"]
-            if started == 0:
-                until(lambda: any(line.startswith("START") for line in cloud.lines("sleep")))
-            else:
-                until(lambda pool=pool, queued=started: len(pool.queue) == queued)
+        calls = [threads.submit(cloud.call, "wait_for", event)]
+        until(lambda: any(line.startswith("START") for line in cloud.lines("wait_for")))
+        calls += [threads.submit(cloud.call, "wait_for", event) for _ in range(2)]
+        until(lambda: len(cloud.service._fleet.pools["wait_for"].queue) == 2)
         with pytest.raises(TooManyRequests) as refused:
-            cloud.call("sleep", {"seconds": 0})
+            cloud.call("wait_for", event)
+        (tmp_path / "go").touch()
         assert refused.value.status == 429
         assert all(call.result().function_error is None for call in calls)
 

@@ -114,7 +114,7 @@ def scatter_flat(step: Step, positions: str, gradient: str) -> str:
         graph.emit("Reshape", positions, flat),
         graph.emit("Reshape", gradient, flat),
         axis=0,
-        reduction="none",
+        reduction="add",
     )
     return graph.reshape_like(added, step.x)
 
@@ -150,7 +150,7 @@ def _gather(step: Step) -> Sequence[Gradient | None]:
         updates = graph.reshape(step.gradient, rows)
         places = graph.reshape(indices, (*(1,) * axis, count, *(1,) * (len(shape) - axis - 1)))
         places = graph.expand_like(places, updates)
-        return graph.emit("ScatterElements", graph.zeros_like(step.x), places, updates, axis=axis, reduction="none")
+        return graph.emit("ScatterElements", graph.zeros_like(step.x), places, updates, axis=axis, reduction="add")
 
     return [gradient, None]
 

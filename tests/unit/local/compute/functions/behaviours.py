@@ -38,6 +38,11 @@ def sleep(event, context):
     return os.getpid()
 
 
+def wait_for(event, context):
+    while not Path(event["path"]).exists():
+        time.sleep(0.005)
+
+
 def fail(event, context):
     raise ValueError("no luck")
 
