@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from shoal_core.aws.handler import RunEvent, artifacts, catalog, stage
-from shoal_core.training.rounds import read_settings
+from shoal_core.training.rounds import read_manifest, read_settings
+from shoal_core.training.settings import shown_settings
 from shoal_core.training.starting import start_training
 
 
@@ -14,10 +15,6 @@ def handler(event: RunEvent) -> dict[str, Any]:
     """Return the round to run next."""
     state = start_training(artifacts(), event.run_id, event.dataset, event.version)
     settings = read_settings(artifacts(), event.run_id)
-    catalog().settings_resolved(
-        event.run_id,
-        settings.model_dump(mode="json", exclude={"inferred", "warnings"}),
-        settings.inferred,
-        settings.warnings,
-    )
+    shown = shown_settings(settings, read_manifest(artifacts(), settings))
+    catalog().settings_resolved(event.run_id, shown, settings.inferred, settings.warnings)
     return state.model_dump()

@@ -97,12 +97,20 @@ def results(run: Run, out: Output) -> None:
     if found:
         out.line(f"test: {', '.join(found)}")
     inferred = run.document.get("inferred") or []
-    settings = run.document.get("settings") or {}
+    values = {name: setting(run.document.get("settings") or {}, name) for name in inferred}
     if inferred:
-        out.line("inferred: " + ", ".join(f"{name} {settings.get(name)}" for name in inferred))
+        out.line("inferred: " + ", ".join(f"{name} {value}" for name, value in values.items() if value is not None))
     out.line(f"{seconds_text(run.seconds)}, {dollars_text(run.cost_usd)} on AWS (estimated)")
     if run.model:
         out.line(f"model {run.model['name']}, version {run.model['version']}: shoal predict {run.model['name']} FILE")
+
+
+def setting(settings: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON
+    """A setting by its name in dataset.yaml, such as `training.epochs`; None when it isn't there."""
+    value: Any = settings
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 @click.command()

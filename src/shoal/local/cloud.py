@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moto.secretsmanager.models import secretsmanager_backends
-from moto.sqs.models import sqs_backends
 
 from shoal.local.cloud_state import CloudState
 from shoal.local.compute.service import LambdaService
@@ -167,8 +166,5 @@ class Cloud:
 
     def _send_failed_event(self, spec: FunctionSpec, event: FailedEvent) -> None:
         """Put the record of an event that was given up into the function's on-failure queue."""
-        if spec.on_failure is None:
-            return
-        name = spec.on_failure.rpartition(":")[2]
-        sqs_backends[ACCOUNT][REGION].send_message(name, json.dumps(event.record(spec)))
-        self.state.queues.record(name)
+        if spec.on_failure is not None:
+            self._middleware.send_to_queue(spec.on_failure.rpartition(":")[2], json.dumps(event.record(spec)))

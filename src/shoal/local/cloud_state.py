@@ -80,6 +80,7 @@ class CloudState:
     """
 
     def __init__(self, folder: Path, account: str, region: str) -> None:
+        self.account, self.region = account, region
         self.store = StateStore(folder)
         self.s3 = S3State(self.store, account)
         self.tables = TableState(self.store, account, region)

@@ -144,7 +144,8 @@ def _start_process(folder: Path, port: int | None, api_port: int | None) -> Stat
         found = status(folder)
         if found is not None:
             return found
-        if process.poll() is not None:
+        # Where another `up` was faster, this process has ended and that one's cloud is about to be ready.
+        if process.poll() is not None and not _locked(home):
             raise _failure(home)
         time.sleep(_POLL_SECONDS)
     process.terminate()

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from moto.sqs.models import sqs_backends
+
 from shoal.local import limits, permissions
 from shoal.local.aws_request import AwsRequest, Environ, read_request
 from shoal.local.aws_response import AwsResponse, StartResponse, WsgiApp, call, error_response
@@ -52,6 +54,7 @@ class Middleware:
     ) -> None:
         self._app = app
         self._state = state
+        self._account, self._region = state.account, state.region
         self._executions = executions
         self._lambda_api = lambda_api
         self._open = threading.Event()
@@ -71,6 +74,12 @@ class Middleware:
     def open(self) -> None:
         """Answer everybody and record from now on; until then, only the deployment is answered and nothing recorded."""
         self._open.set()
+
+    def send_to_queue(self, name: str, body: str) -> None:
+        """Put a message of the cloud's own into a queue, durably."""
+        with self._queues_lock:
+            sqs_backends[self._account][self._region].send_message(name, body)
+            self._state.queues.record(name)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def newest_change(folders: Iterable[Path]) -> tuple[int, int]:
-    """What tells that code under some folders changed: the newest modification (ns since the epoch), and how many files.
+    """What tells that code under some folders changed: newest modification (ns since the epoch) and number of files.
 
     Hidden folders and bytecode don't count.
     """

@@ -20,7 +20,7 @@ from shoal.local.aws_response import AwsResponse, WsgiApp, call, error_response
 from shoal.local.cloud_state import CloudState
 from shoal.local.delivery import Accepted, EventDelivery
 from shoal.local.s3_events import ObjectWrite, created_event
-from shoal.local.s3_state import BodyFile, Written
+from shoal.local.s3_state import BodyFile, MotoVersion, Written
 
 _STRIPES = 64
 _PIECE = 1 << 20
@@ -192,7 +192,7 @@ class S3Front:
         return found if isinstance(found, FakeKey) else None
 
 
-def _send_file(request: AwsRequest, response: AwsResponse, version: FakeKey, wanted: str) -> AwsResponse:
+def _send_file(request: AwsRequest, response: AwsResponse, version: MotoVersion, wanted: str) -> AwsResponse:
     size: int = version.contentsize
     start, end = 0, size
     if wanted:

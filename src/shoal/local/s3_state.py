@@ -21,6 +21,7 @@ _PLAIN_FIELDS = (
     "encryption", "kms_key_id", "bucket_key_enabled", "lock_mode", "lock_legal_status", "lock_until",
     "checksum_algorithm", "checksum_value", "checksum_type", "checksum_parts", "website_redirect_location",
 )  # fmt: skip
+_BUFFER = "_value_buffer"
 MotoVersion = Any  # moto's FakeKey or FakeDeleteMarker, which share no base
 
 
@@ -77,7 +78,7 @@ class Written:
         size: Bytes of the body; 0 for a deletion.
         etag: ETag without quotation marks.
         marker: Whether it is a delete marker.
-        deleted: Whether the key's newest version was removed.
+        deleted: Whether a version was deleted for good.
     """
 
     version: str
@@ -146,8 +147,8 @@ class S3State:
     def record_key(self, bucket: str, key: str) -> Written | None:
         """Make the record of a key equal to moto's versions of it.
 
-        Returns what changed for a reader of the key: its new newest version, or its deletion; None when only
-        metadata or older versions changed.
+        Returns the key's new newest version, or the version that was deleted for good; None when only metadata
+        changed.
         """
         self.keep_bodies(bucket, key)
         found = self.bucket(bucket)
@@ -166,8 +167,8 @@ class S3State:
                     written = change
             for gone in known:
                 db.execute("DELETE FROM versions WHERE bucket = ? AND key = ? AND version = ?", (bucket, key, gone))
-            if known and not versions:
-                written = Written("null", self._store.next_number("sequence"), deleted=True)
+            if known and written is None:
+                written = Written(next(iter(known)), self._store.next_number("sequence"), deleted=True)
         return written
 
     def _record_version(
@@ -209,9 +210,9 @@ class S3State:
     def restore(self) -> int:
         """Give moto every kept bucket and version; returns how many versions. Call it once, after the deployment."""
         for row in self._store.rows("SELECT name, region, versioning FROM buckets"):
-            found = self.bucket(row["name"]) or self._backend.create_bucket(row["name"], row["region"])
-            if row["versioning"] and not found.versioning_status:
-                found.versioning_status = row["versioning"]
+            made = self.bucket(row["name"]) or self._backend.create_bucket(row["name"], row["region"])
+            if row["versioning"] and not made.versioning_status:
+                made.versioning_status = row["versioning"]
         count = 0
         for bucket, key, rows in self._kept_keys():
             found = self.bucket(bucket)
@@ -267,7 +268,7 @@ def _swap_buffer(version: FakeKey, path: Path) -> None:
     etag = version.etag  # computed from the buffer when it wasn't given, so before it goes
     with version.lock:
         version._value_buffer.close()
-        version._value_buffer = BodyFile(path)
+        setattr(version, _BUFFER, BodyFile(path))
     version._etag = etag.strip('"')
 
 

@@ -7,9 +7,9 @@ import os
 import socket
 import threading
 
-import moto.backends  # noqa: F401 - before moto.server, which is the slower way to load it
+import moto.backends  # noqa: F401 - the app finds backends by name, and needs this loaded
 from moto.core.config import default_user_config
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from shoal.local.aws_response import WsgiApp
@@ -44,6 +44,9 @@ def moto_application(port: int) -> WsgiApp:
         port: Where the middleware answers; the interpreter calls Lambda and the other services there.
     """
     os.environ["MOTO_PORT"] = str(port)
+    # A proxy of the user's is for the world outside; the interpreter's own calls must not go there.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", HOST]))
     default_user_config["stepfunctions"]["execute_state_machine"] = True
     app: WsgiApp = DomainDispatcherApplication(create_backend_app)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +163,7 @@ class ParameterState:
             return 0
         from moto.ssm.models import Parameter
 
+        make: Callable[..., Parameter] = Parameter  # its bases are abstract on paper only
         deployed = {
             name: versions[-1].decrypt(versions[-1].value)
             for name, versions in list(self._backend._parameters.items())
@@ -176,7 +178,7 @@ class ParameterState:
             versions = []
             for record in json.loads(row["record"]):
                 modified = datetime.fromisoformat(record.pop("last_modified_date"))
-                versions.append(Parameter(account_id=self._account, last_modified_date=modified, **record))
+                versions.append(make(account_id=self._account, last_modified_date=modified, **record))
             self._backend._parameters[name] = versions
             count += 1
         self._store.set_setting(_DEPLOYED_PARAMETERS, deployed)

@@ -1,6 +1,8 @@
 """What a cloud still has after `kill -9`, and what it does about what it hadn't finished."""
 
 import json
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -140,6 +142,23 @@ def test_one_cloud_a_folder(stopped_cloud):
     assert cloud.down()
     assert not cloud.down()
     assert lifecycle.status(cloud.folder) is None
+
+
+def test_two_at_once_start_one_and_the_foreground_ends_with_sigterm(stopped_cloud):
+    cloud = stopped_cloud
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: lifecycle.up(cloud.folder, detach=True, port=4700, api_port=8700), range(2))
+    assert first.pid == second.pid
+    cloud.down()
+    script = (
+        "import sys\nfrom shoal.local import lifecycle\n"
+        "lifecycle.up(sys.argv[1], port=4700, on_ready=lambda status: print(status.pid, flush=True))\nprint('ended')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(cloud.folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == f"{process.pid}\n"
+    process.terminate()
+    assert process.communicate(timeout=20)[0] == "ended\n"
+    assert process.returncode == 0
 
 
 def test_a_template_that_isnt_honoured_is_refused_by_name(stopped_cloud):

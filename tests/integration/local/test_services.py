@@ -94,6 +94,15 @@ def test_sequencers_order_the_writes_of_a_key_and_other_prefixes_fire_nothing(cl
     assert events_of(cloud, "out/ignored") == []
 
 
+def test_deleting_a_version_for_good_leaves_the_others(cloud):
+    s3 = cloud.client("s3")
+    versions = [put(s3, "out/versions") for _ in range(3)]
+    s3.delete_object(Bucket=BUCKET, Key="out/versions", VersionId=versions[2])
+    deleted = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "out/versions", "VersionId": versions[0]}]})
+    assert [each["VersionId"] for each in deleted["Deleted"]] == [versions[0]]
+    assert s3.head_object(Bucket=BUCKET, Key="out/versions")["VersionId"] == versions[1]
+
+
 def test_a_form_encoded_body_isnt_lost_and_ranges_are_exact(cloud):
     s3 = cloud.client("s3")
     s3.put_object(Bucket=PLAIN, Key="form", Body=b"a=1&b=2", ContentType="application/x-www-form-urlencoded")

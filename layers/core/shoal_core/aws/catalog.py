@@ -17,12 +17,14 @@ Every write is conditional or idempotent, so that a repeated event changes nothi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal_core.aws.clock import now
 from shoal_core.aws.table import Table, document, update_arguments
 from shoal_core.errors import NotFound, Unavailable
-from shoal_core.registry.records import ModelVersion, Source
+
+if TYPE_CHECKING:  # dozens of models that predict and authorize would build at every cold start and never use
+    from shoal_core.registry.records import ModelVersion, Source
 
 _RESERVATION_ATTEMPTS = 20
 _STATUS = {"#status": "status"}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -41,7 +41,7 @@ _TRANSIENT = frozenset(
 @cache
 def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its client types at run time
     """The client of a service, at the embedded cloud's endpoint where one is set."""
-    return boto3.client(service, endpoint_url=environment().endpoint_url or None, config=_CONFIG)  # type: ignore[call-overload]
+    return botocore.session.get_session().create_client(service, endpoint_url=environment().endpoint_url or None, config=_CONFIG)
 
 
 def error_code(error: ClientError) -> str:

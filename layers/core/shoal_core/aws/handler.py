@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
@@ -16,10 +16,13 @@ from pydantic import ConfigDict
 from shoal_core.aws.catalog import Catalog
 from shoal_core.aws.config import environment, memory_mb
 from shoal_core.aws.s3 import S3Store
-from shoal_core.aws.uploads import UploadStore
+
+if TYPE_CHECKING:
+    from shoal_core.aws.uploads import UploadStore
 
 logger = Logger(service="shoal")
-tracer = Tracer(service="shoal")
+# AWS calls are all that leaves a function; every other library that X-Ray knows would be imported to be patched.
+tracer = Tracer(service="shoal", patch_modules=("botocore",))
 metrics = Metrics(namespace="Shoal", service="shoal")
 
 Handler = Callable[[dict[str, Any], LambdaContext], Any]
@@ -48,6 +51,9 @@ def artifacts() -> S3Store:
 @functools.cache
 def uploads() -> UploadStore:
     """The bucket that users write."""
+    # Most functions never see the uploads; this import brings dataset.yaml's models along.
+    from shoal_core.aws.uploads import UploadStore
+
     return UploadStore(environment().bucket)
 
 

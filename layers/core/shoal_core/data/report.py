@@ -11,7 +11,7 @@ from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import Split, Task
 from shoal_core.errors import BadInput
 
-MAX_EXAMPLES = 50
+MAX_EXAMPLES = 1000
 MAX_EXAMPLE_TEXT = 300
 
 

@@ -92,6 +92,29 @@ class TrainingSettings(BaseModel):
             raise BadInput(f"The settings of the run can't be read: {error}.", "Upload the data again.") from error
 
 
+def shown_settings(settings: TrainingSettings, manifest: Manifest) -> dict[str, Any]:
+    """The settings in force as dataset.yaml would say them, and what follows from them: for people, not for workers."""
+    spec, config = manifest.spec, manifest.config
+    shown: dict[str, Any] = {
+        "task": settings.task,
+        "target": spec.target.column or "folder",
+        "recipe": settings.recipe,
+        "seed": settings.seed,
+        "split": config.split.model_dump(mode="json"),
+        "workers": settings.workers,
+        "rounds": settings.rounds,
+        "training": settings.model_dump(include={"optimizer", "learning_rate", "batch_size", "epochs"}),
+        "steps_per_round": settings.steps_per_round,
+        "patience": settings.patience,
+        "network": settings.recipe_config,
+    }
+    if spec.image is not None:
+        shown |= {"image_size": [spec.image.height, spec.image.width], "channels": spec.image.channels}
+    if spec.table is not None:
+        shown["columns"] = list(spec.table.names)
+    return shown
+
+
 def resolve_settings(
     config: DatasetConfig, manifest: Manifest, run_id: str = "run"
 ) -> tuple[TrainingSettings, list[str]]:
