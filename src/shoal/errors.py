@@ -76,6 +76,16 @@ class WaitTimedOut(ShoalError):
         )
 
 
+# What the gateway answers by itself, with a few words only: what it means, and the fix.
+_GATEWAY = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        "the request is too large",
+        "Send fewer rows or smaller images in one request: 6 MB fit, and an image counts a third more than its size.",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: ("too many requests at once", "Wait a moment and send fewer at once."),
+}
+
+
 def _details(body: bytes) -> tuple[str, str]:
     """(reason, fix) from problem+json, or from the gateway's own {"message"}; empty where there is none."""
     try:
@@ -103,6 +113,8 @@ def from_response(status: int, body: bytes, request: str) -> ShoalError:
             f"The API refused the token ({status}, {request}).",
             fix or "Connect again: the token is read anew from .shoal/cloud.json or the stack's secret.",
         )
+    if not fix and status in _GATEWAY:
+        reason, fix = f"{request}: {_GATEWAY[status][0]} ({status}).", _GATEWAY[status][1]
     if not reason:
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown status"
         reason = f"{request} was answered with {status} ({phrase})."

@@ -8,7 +8,6 @@ import random
 import stat
 import struct
 import tarfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from PIL import Image
 
 MB = 1024**2
+HEADER = "size,colour,price,kind"
 NO_IMAGE = b"this is not an image"
 
 
@@ -78,18 +78,19 @@ def latin_1_tar_of(members: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def twice_named_zip(name: str, first: bytes, second: bytes, members: Mapping[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
-        warnings.simplefilter("ignore", UserWarning)
-        for entry, data in [(name, first), (name, second), *members.items()]:
-            archive.writestr(entry, data)
-    return file.getvalue()
-
-
 def declared_bomb() -> bytes:
     """A zip of about 1.5 MB that says itself that it holds 300 MB."""
-    return zip_of({f"{label}/{number}.png": bytes(60 * MB) for number, label in enumerate("ababa")})
+    return zip_of(_zeros())
+
+
+def tar_bomb() -> bytes:
+    """A tar.gz of about 1.5 MB that holds 300 MB, which shows only in unpacking it."""
+    return tar_gz_of(_zeros())
+
+
+def _zeros() -> dict[str, bytes]:
+    data = bytes(60 * MB)
+    return {f"{label}/{number}.png": data for number, label in enumerate("ababa")}
 
 
 def lying_bomb(good: Mapping[str, bytes]) -> bytes:
@@ -117,7 +118,7 @@ def huge_pixels() -> bytes:
 
 
 def rows(count: int = 40) -> list[str]:
-    """CSV rows of `size,colour,price,kind`; the kind follows from the size."""
+    """CSV rows of `HEADER`; the kind follows from the size."""
     found = []
     for number in range(count):
         size = number * 7 % 41
@@ -126,5 +127,5 @@ def rows(count: int = 40) -> list[str]:
     return found
 
 
-def csv_of(lines: list[str], header: str = "size,colour,price,kind") -> bytes:
+def csv_of(lines: list[str], header: str = HEADER) -> bytes:
     return "\n".join([header, *lines, ""]).encode()

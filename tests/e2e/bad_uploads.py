@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.e2e.bad_files import (
+    HEADER,
     MB,
     NO_IMAGE,
     csv_of,
@@ -19,9 +22,9 @@ from tests.e2e.bad_files import (
     lying_bomb,
     png,
     rows,
+    tar_bomb,
     tar_gz_of,
     tar_of,
-    twice_named_zip,
     zip_of,
 )
 
@@ -32,12 +35,16 @@ LONG_LOOSE = "datasets/long-loose-keys/"
 ODD = "datasets/odd-names/my data + 100% «ü» 数据 #1?&=.zip"
 
 
+# A bomb is built only when it is uploaded, not when tests are collected.
+Content = bytes | Callable[[], bytes]
+
+
 @dataclass(frozen=True)
 class Fails:
     """One upload whose run must fail: at `stage`, with `error`, a reason and a fix that hold these texts."""
 
     key: str
-    data: bytes
+    data: Content
     stage: str
     error: str
     reason: tuple[str, ...]
@@ -49,7 +56,7 @@ class Fails:
 class GoesOn:
     """Uploads whose run must succeed; `dropped` is the report's count by reason, `told` are texts of its examples."""
 
-    files: dict[str, bytes]
+    files: dict[str, Content]
     kept: int
     dropped: dict[str, int] = field(default_factory=dict)
     told: tuple[str, ...] = ()
@@ -87,14 +94,19 @@ def failing() -> dict[str, Fails]:
         ),
         "tar-bomb": Fails(
             "a.tar.gz",
-            tar_gz_of({f"{label}/{number}.png": bytes(60 * MB) for number, label in enumerate("ababa")}),
+            tar_bomb,
             plan,
             "BadArchive",
             ("'a.tar.gz'", "bomb"),
-            ("Make the archive again", "pack image files as they are"),
+            ("Pack image files as they are",),
         ),
         "gzip-bomb": Fails(
-            "a.tgz", gzip.compress(bytes(300 * MB), 1), plan, "BadArchive", ("'a.tgz'", "bomb"), ("pack image files",)
+            "a.tgz",
+            lambda: gzip.compress(bytes(300 * MB), 1),
+            plan,
+            "BadArchive",
+            ("'a.tgz'", "bomb"),
+            ("pack image files",),
         ),
         "unsafe-only": Fails(
             "a.tar", tar_of(unsafe), plan, "BadDataset", ("'a.tar'", "2 unsafe name", "'../a/1.png'"), ("relative",)
@@ -173,7 +185,7 @@ def failing() -> dict[str, Fails]:
             csv_of(rows()),
             plan,
             "BadConfig",
-            ("A regression needs numbers", "'kind' of 'a.csv'", "'big'"),
+            ("A regression needs numbers", "'kind' of 'a.csv'", "texts such as 'small'"),
             ("task: classification",),
             b"task: regression\n",
         ),
@@ -187,7 +199,7 @@ def failing() -> dict[str, Fails]:
             b"tarjet: kind\n",
         ),
         "not-yaml": Fails(
-            "a.csv", csv_of(rows()), ingest, "BadConfig", ("isn't valid YAML at line 1",), ("per line",), b"a: [\n"
+            "a.csv", csv_of(rows()), ingest, "BadConfig", ("isn't valid YAML at line 1",), ("per line",), b"a: ["
         ),
         "out-of-range": Fails(
             "a.csv", csv_of(rows()), ingest, "BadConfig", ("workers: 41",), ("1 to 40",), b"workers: 41\n"
@@ -218,7 +230,7 @@ def going_on() -> dict[str, GoesOn]:
     table = rows()
     ragged = [*table[:3], "1,red", *table[3:5], "2,blue,3,small,surplus", *table[5:]]
     json_rows = [
-        {"size": number, "colour": "\ud800" if number % 5 else "red", "kind": "big" if number > 20 else "small"}
+        {"size": number, "colour": "\ud800x" if number % 5 else "red", "kind": "big" if number > 20 else "small"}
         for number in range(40)
     ]
     json_lines = [*(json.dumps(row) for row in json_rows), "[1]", "{broken", '{"size": ' + "9" * 5000 + "}"]
@@ -229,23 +241,29 @@ def going_on() -> dict[str, GoesOn]:
             {"a.zip": zip_of({**good, **unsafe}, {"dark/link.png": "/etc/passwd"})},
             kept,
             {"unsafe_name": 4, "link": 1},
-            ("'../out/1.png': its name leads out", "'/etc/2.png': its name is absolute", "'dark/link.png': it is a link"),
+            (
+                "'../out/1.png': its name leads out",
+                "'/etc/2.png': its name is absolute",
+                "'dark/link.png': it is a link",
+            ),
         ),
         "unsafe-tar": GoesOn(
-            {"a.tar": tar_of({**good, **unsafe}, links)},
+            {"a.tar": tar_of({**good, **unsafe, "dark/more.zip": zip_of(good)}, links)},
             kept,
-            {"unsafe_name": 4, "link": 4},
-            ("'../out/1.png': its name leads out", "'/etc/2.png'", "'dark/link.png'", "'dark/hard.png'"),
+            {"unsafe_name": 4, "link": 4, "nested_archive": 1},
+            (
+                "'dark/more.zip': it is an archive inside",
+                "'../out/1.png': its name leads out",
+                "'/etc/2.png'",
+                "'dark/link.png'",
+                "'dark/hard.png'",
+            ),
         ),
-        "lying-bomb": GoesOn({"a.zip": lying_bomb(good)}, kept, {"damaged": 1}, ("'dark/bomb.png': it is damaged",)),
+        "lying-bomb": GoesOn(
+            {"a.zip": partial(lying_bomb, good)}, kept, {"damaged": 1}, ("'dark/bomb.png': it is damaged",)
+        ),
         "damaged-member": GoesOn(
             {"a.zip": damaged_member(good)}, kept, {"damaged": 1}, ("'dark/damaged.png': it is damaged",)
-        ),
-        "nested": GoesOn(
-            {"a.tar": tar_of({"dark/more.zip": zip_of(good), **good})},
-            kept,
-            {"nested_archive": 1},
-            ("'dark/more.zip': it is an archive inside",),
         ),
         "some-undecodable": GoesOn(
             {"a.zip": zip_of({**good, **undecodable})},
@@ -270,15 +288,11 @@ def going_on() -> dict[str, GoesOn]:
             ("Line 5: it has 2 cells, the header has 4", "Line 8: it has 5 cells, the header has 4"),
         ),
         "empty-column": GoesOn(
-            {"a.csv": csv_of([f",{row}" for row in table], "notes,size,colour,price,kind")},
-            len(table),
-            columns={"notes": "every value is missing"},
-        ),
-        "bad-values": GoesOn(
-            {"a.csv": csv_of([*table, "lots,red,2,big", "1,red,2,"])},
+            {"a.csv": csv_of([f",{row}" for row in (*table, "lots,red,2,big", "1,red,2,")], f"notes,{HEADER}")},
             len(table),
             {"bad_value": 1, "missing_target": 1},
             ("Line 42, column 'size': 'lots': it isn't a number", "Line 43: the target 'kind' is missing"),
+            columns={"notes": "every value is missing"},
         ),
         "bad-json-rows": GoesOn(
             {"a.jsonl": "\n".join(json_lines).encode()},
@@ -287,10 +301,10 @@ def going_on() -> dict[str, GoesOn]:
             ("Line 41: it is a JSON list", "Line 42: it isn't JSON", "Line 43: it isn't JSON"),
         ),
         "odd-names": GoesOn(
-            {ODD: zip_of({**images(12, ("dark one+", "«ü» 数据")), "dark one+/" + "n" * 1000 + ".png": png(9)})}, kept + 1
+            {ODD: zip_of({**images(12, ("dark one+", "«ü» 数据")), "dark one+/" + "n" * 1000 + ".png": png(9)})},
+            kept + 1,
         ),
         "latin-1-names": GoesOn({"a.tar": latin_1_tar_of(images(12, ("café", "thé")))}, kept),
-        "twice-named": GoesOn({"a.zip": twice_named_zip("dark/1.png", png(501), png(502), images(12))}, kept + 2),
         "long-key": GoesOn({LONG: csv_of(table)}, len(table)),
         "long-unicode-key": GoesOn({LONG_UNICODE: csv_of(table)}, len(table)),
         "long-loose-keys": GoesOn(

@@ -22,12 +22,13 @@ ln -s python3.13 "$root/var/lang/bin/python3"
 
 # Libraries of the interpreter and its modules, the loader, and what manylinux wheels expect of any system.
 {
-  find "$root/var/lang" -type f \( -name '*.so*' -o -name python3.13 \) -exec ldd {} + 2>/dev/null | grep -oE '/[^ ]+\.so[^ ]*'
+  find "$root/var/lang" -type f \( -name '*.so*' -o -name python3.13 \) -exec ldd {} + 2>/dev/null |
+    sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | grep -v "^$root"
   for library in libstdc++.so.6 libgcc_s.so.1 libnss_dns.so.2 libnss_files.so.2 libresolv.so.2 librt.so.1 libdl.so.2 \
     libpthread.so.0; do
     ldconfig -p | awk -v name="$library" '$1 == name && /x86-64/ {print $NF; exit}'
   done
-  find /lib64 -name 'ld-linux-x86-64.so.2'
+  find /lib64/ -name 'ld-linux-x86-64.so.2'
 } | sort -u | while read -r library; do
   mkdir -p "$root$(dirname "$library")"
   cp -L "$library" "$root$library"

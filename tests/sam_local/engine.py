@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.aws import ROOT
@@ -94,7 +94,9 @@ def _prepared(chosen: Engine) -> Engine:
     if chosen.run("docker", "pull", "--quiet", IMAGE, check=False, timeout=600).returncode:
         python = python313()
         assert python is not None
-        chosen.run(str(HERE / "base_image.sh"), str(python.resolve().parents[1]), str(chosen.home), IMAGE)
+        # Outside the engine's network, which has no way to the package registry; the engine is reached by its socket.
+        outside = replace(chosen, prefix=())
+        outside.run(str(HERE / "base_image.sh"), str(python.resolve().parents[1]), str(chosen.home), IMAGE)
     _open_loopback(chosen)
     return chosen
 

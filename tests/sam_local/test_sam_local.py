@@ -70,11 +70,12 @@ def test_authorize_in_a_container(sam_local: SamLocal, tmp_path: Path) -> None:
     assert sam_local.invoke("AuthorizeFunction", allowed) == {"isAuthorized": True}
 
 
+# `sam local start-api` takes no binary bodies (it decodes them as UTF-8), so the image goes as base64 in JSON.
 CLIENT = """
-import sys, urllib.request
+import base64, json, sys, urllib.request
 token, url, path = sys.argv[1:]
-body = open(path, "rb").read()
-headers = {"Authorization": "Bearer " + token, "Content-Type": "image/png"}
+body = json.dumps([{"b64": base64.b64encode(open(path, "rb").read()).decode()}]).encode()
+headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
 print(urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60).read().decode())
 """
 

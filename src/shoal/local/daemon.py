@@ -71,6 +71,8 @@ def run(
         for name in ("cloud.json", "failure.json"):
             (home / name).unlink(missing_ok=True)
         from shoal.local.cloud import Cloud, CloudSettings  # late: a second `up` answers without loading moto
+        from shoal.local.sam_local import FILE as SAM_ENVIRONMENT
+        from shoal.local.sam_local import container_environment
         from shoal.local.services import free_port
 
         last = _read(home / "ports.json")
@@ -79,7 +81,8 @@ def run(
         write_json(home / "ports.json", {"port": port, "api_port": api_port})
         cloud = Cloud(CloudSettings(home, port, api_port), template_deployer(folder / TEMPLATE), on_log)
         try:
-            cloud.start()
+            deployment = cloud.start()
+            write_json(home / SAM_ENVIRONMENT, container_environment(deployment, cloud.settings.endpoint))
             status = _status(cloud, folder, began)
             write_json(home / "cloud.json", status.to_json())
             if on_ready is not None:

@@ -236,7 +236,7 @@ def function_event(event: dict[str, Any], call: Call, context: Mapping[str, Any]
     elif call.body:
         event["body"] = base64.b64encode(call.body).decode()
     event["isBase64Encoded"] = bool(call.body) and text is None
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoded(event)
 
 
 def authorizer_event(spec: HttpApiSpec, event: dict[str, Any], call: Call, identity: list[str]) -> bytes:
@@ -247,7 +247,12 @@ def authorizer_event(spec: HttpApiSpec, event: dict[str, Any], call: Call, ident
         "routeArn": route_arn(spec, call),
         "identitySource": identity,
     }
-    return json.dumps(made, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoded(made)
+
+
+def _encoded(event: Mapping[str, Any]) -> bytes:
+    """An event as JSON; bytes of headers and paths that aren't UTF-8 (aiohttp hands them on as surrogates) become `?`."""
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def route_arn(spec: HttpApiSpec, call: Call) -> str:

@@ -9,40 +9,26 @@ serverless-sam-cli-using-invoke.html
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-
-from shoal.local.compute.spec import FunctionSpec
+from shoal.local.deploy.deployment import Deployment
 
 FILE = "sam-env.json"
 CONTAINER_HOST = "host.docker.internal"
 
 
-def environment_file(functions: Iterable[FunctionSpec], logical_ids: Mapping[str, str], endpoint: str) -> bytes:
-    """The `--env-vars` document.
+def container_environment(deployment: Deployment, endpoint: str) -> dict[str, dict[str, str]]:
+    """The `--env-vars` document: variables by the functions' logical ids.
 
     Args:
-        functions: The deployed functions.
-        logical_ids: Physical name -> logical id of the functions.
+        deployment: What was deployed.
         endpoint: URL of the AWS endpoint on the laptop.
     """
     inside = endpoint.replace("127.0.0.1", CONTAINER_HOST)
     variables = {
-        logical_ids[function.name]: {
-            name: inside if value == endpoint else value for name, value in function.environment.items()
-        }
-        for function in functions
+        function.name: {name: inside if value == endpoint else value for name, value in function.environment.items()}
+        for function in deployment.functions
     }
-    return json.dumps(variables, indent=2, sort_keys=True).encode() + b"\n"
-
-
-def write_environment_file(
-    home: Path, functions: Iterable[FunctionSpec], logical_ids: Mapping[str, str], endpoint: str
-) -> Path:
-    """Write `.shoal/sam-env.json`; returns its path."""
-    path = home / FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(environment_file(functions, logical_ids, endpoint))
-    temporary.replace(path)
-    return path
+    return {
+        logical_id: variables[physical_id]
+        for logical_id, physical_id in sorted(deployment.resources.items())
+        if physical_id in variables
+    }

@@ -88,8 +88,8 @@ def archive_format(stream: BinaryIO, name: str) -> ArchiveFormat:
         return "zip"
     if head.startswith(b"\x1f\x8b"):
         return "tar.gz"
-    # POSIX and GNU archives say `ustar`; ones older than that only have a header checksum.
-    if head[257:262] == b"ustar" or (len(head) == 512 and _old_tar(head)):
+    # POSIX and GNU archives say `ustar`, older ones only have a header checksum, and empty ones are zeros.
+    if head[257:262] == b"ustar" or (len(head) == 512 and (not head.strip(b"\0") or _old_tar(head))):
         return "tar"
     raise BadArchive(f"{name!r} isn't a zip, tar or tar.gz archive, or its beginning is damaged.", _WHOLE_FIX)
 
@@ -294,13 +294,23 @@ def _check_end(source: BinaryIO, archive: tarfile.TarFile, name: str) -> None:
 
 
 def _tar_member(index: int, info: tarfile.TarInfo, random: bool, limits: Limits) -> Member:
-    code, reason, fix = judge_name(info.name)
+    name = _readable_name(info.name)
+    code, reason, fix = judge_name(name)
     if not code and (not info.isreg() or info.issparse()):
         code, reason, fix = "link", "it is a link or a device, not a file", "Pack the file itself."
     if not code:
         code, reason, fix = _judge_size(info.size, limits)
     size = info.size if info.isreg() else 0
-    return Member(index, info.name, size, info.offset if random else 0, code, reason, fix)
+    return Member(index, name, size, info.offset if random else 0, code, reason, fix)
+
+
+def _readable_name(name: str) -> str:
+    """A tar member's name as text: UTF-8 (tarfile keeps other bytes as lone surrogates), else Windows-1252."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    return name
 
 
 def _tar_entries(stream: BinaryIO, name: str, size: int, limits: Limits) -> Iterator[Member]:
@@ -334,7 +344,7 @@ def _read_tar(
         file = None if member.code else archive.extractfile(info)
         data = file.read() if file else b""
         if not member.code and len(data) != info.size:
-            raise BadArchive(f"{name!r} is cut off in member {info.name!r}.", _WHOLE_FIX)
+            raise BadArchive(f"{name!r} is cut off in member {member.name!r}.", _WHOLE_FIX)
         yield member, data
 
 

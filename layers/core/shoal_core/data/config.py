@@ -10,7 +10,6 @@ import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shoal_core.errors import BadConfig
@@ -142,6 +141,8 @@ def parse_config(data: bytes, name: str = "dataset.yaml") -> DatasetConfig:
         BadConfig: Not YAML, not a mapping, an unknown field (the nearest known one is suggested) or a value
             outside the allowed ones (which are listed).
     """
+    import yaml  # here, since predict reads models of this module at every cold start and never any YAML
+
     if len(data) > MAX_CONFIG_BYTES:
         raise BadConfig(f"{name} has {len(data):,} bytes.", f"Keep it under {MAX_CONFIG_BYTES:,} bytes.")
     try:

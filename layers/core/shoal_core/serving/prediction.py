@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,8 @@ def _tensors(spec: PreprocessingSpec, body: bytes, content_type: str) -> dict[st
 def _instances(spec: PreprocessingSpec, body: bytes) -> Sequence[Any]:
     try:
         value = json.loads(body)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # ValueError covers bad UTF-8, bad JSON, and integers too long for Python to convert.
         raise BadRequest(f"The request's body isn't valid JSON: {error}.", _expected(spec)) from error
     if isinstance(value, dict):
         value = value["instances"] if set(value) == {"instances"} else [value]
@@ -100,19 +102,18 @@ def _expected(spec: PreprocessingSpec) -> str:
 
 def _predictions(spec: PreprocessingSpec, result: NDArray[np.float32]) -> list[dict[str, Any]]:
     if spec.target.task == "regression":
-        return [{"value": _finite(value)} for value in result.reshape(-1)]
+        return [{"value": _finite(value)} for value in result.reshape(-1).tolist()]
     classes = spec.target.classes
-    best = result.argmax(axis=1)
     return [
         {
             "label": classes[index],
             "probability": _finite(row[index]),
             "probabilities": {label: _finite(value) for label, value in zip(classes, row, strict=True)},
         }
-        for row, index in zip(result, best, strict=True)
+        for row, index in zip(result.tolist(), result.argmax(axis=1).tolist(), strict=True)
     ]
 
 
-def _finite(value: np.float32) -> float | None:
+def _finite(value: float) -> float | None:
     """JSON has no NaN or infinity; null says that there is no number."""
-    return float(value) if np.isfinite(value) else None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What Shoal measures about itself, on the machine that it runs on."""
