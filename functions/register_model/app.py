@@ -25,6 +25,7 @@ def handler(event: RunEvent) -> dict[str, Any]:
         metrics=read_evaluation(artifacts(), event.run_id).record(),
         created_at=now(),
     )
-    catalog().run_succeeded(event.run_id, event.dataset, version.version)
     publish("ModelRegistered", {"model": event.dataset, "version": version.version, "run_id": event.run_id})
+    # Last: after this nothing can fail and call a run failed whose model serves.
+    catalog().run_succeeded(event.run_id, event.dataset, version.version)
     return {"model": event.dataset, "model_version": version.version}

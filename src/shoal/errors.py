@@ -13,6 +13,7 @@ ShoalError
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ class WaitTimedOut(ShoalError):
 
 
 # What the gateway answers by itself, with a few words only: what it means, and the fix.
-_GATEWAY = {
+_GATEWAY: Mapping[int, tuple[str, str]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "the request is too large",
         "Send fewer rows or smaller images in one request: 6 MB fit, and an image counts a third more than its size.",

@@ -189,6 +189,21 @@ def failing() -> dict[str, Fails]:
             ("task: classification",),
             b"task: regression\n",
         ),
+        "all-ragged": Fails(
+            "a.csv", csv_of(["1", "2"]), plan, "BadDataset", ("'a.csv'", "line 2: it has 1 cells"), ("Quote cells",)
+        ),
+        "unclosed": Fails(
+            "a.csv", csv_of(rows(), '"' + HEADER), plan, "BadDataset", ("'a.csv' has no rows",), ("close its quotes",)
+        ),
+        "diverging": Fails(
+            "a.csv",
+            csv_of([f"{number},red,{number**2}e30,big" for number in range(300)]),
+            "Train Shard",
+            "TrainingDiverged",
+            ("'diverging-", "diverged in round 1, worker 0"),
+            ("Lower training.learning_rate in dataset.yaml (it was 10",),
+            b"target: price\nworkers: 1\ntraining: {learning_rate: 10, optimizer: sgd}\n",
+        ),
         "unknown-field": Fails(
             "a.csv",
             csv_of(rows()),
@@ -206,6 +221,9 @@ def failing() -> dict[str, Fails]:
         ),
         "bad name + ü": Fails(
             "a.csv", csv_of(rows()), ingest, "BadName", ("dataset name 'bad name + ü' isn't allowed",), ("letters",)
+        ),
+        "nowhere.csv": Fails(
+            "datasets/nowhere.csv", csv_of(rows()), ingest, "BadName", ("'datasets/nowhere.csv' has no",), ("NAME",)
         ),
         "n" * 900: Fails("a.csv", csv_of(rows()), ingest, "BadName", ("'nnnn", "nnn...'"), ("1 to 64 letters",)),
     }
@@ -301,7 +319,7 @@ def going_on() -> dict[str, GoesOn]:
             ("Line 41: it is a JSON list", "Line 42: it isn't JSON", "Line 43: it isn't JSON"),
         ),
         "odd-names": GoesOn(
-            {ODD: zip_of({**images(12, ("dark one+", "«ü» 数据")), "dark one+/" + "n" * 1000 + ".png": png(9)})},
+            {ODD: zip_of({**images(12, ("dark one+", "«ü» 数据")), "dark one+/" + "n" * 1000 + ".png": png(999)})},
             kept + 1,
         ),
         "latin-1-names": GoesOn({"a.tar": latin_1_tar_of(images(12, ("café", "thé")))}, kept),
@@ -314,9 +332,10 @@ def going_on() -> dict[str, GoesOn]:
                     for name, data in loose.items()
                 },
                 f"{LONG_LOOSE}klasse «ü» 2/bad.png": NO_IMAGE,
+                f"{LONG_LOOSE}../out/1.png": png(1),
             },
             kept,
-            {"bad_image": 1},
-            ("'klasse «ü» 2/bad.png' isn't an image",),
+            {"bad_image": 1, "unsafe_name": 1},
+            ("'klasse «ü» 2/bad.png' isn't an image", "'../out/1.png': its name leads out"),
         ),
     }

@@ -39,7 +39,9 @@ class LocalCloud:
     faults: str = ""
     status: dict[str, Any] = field(default_factory=dict)
 
-    def shoal(self, *arguments: str, check: bool = True, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+    def shoal(
+        self, *arguments: str, check: bool = True, stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "SHOAL_HOME": str(self.home), "SHOAL_FAULTS": self.faults}
         answer = subprocess.run(
             [sys.executable, "-m", "shoal.cli", *arguments],

@@ -110,7 +110,9 @@ def test_the_same_table_with_a_number_as_target_is_a_regression(cloud: LocalClou
 
 def test_the_command_line_pushes_watches_and_predicts(cloud: LocalCloud) -> None:
     cloud.shoal("push", str(ROOT / "examples/penguins/penguins.csv"), "--name", "cli", "--target", "species", "--watch")
-    (listed,) = [entry for entry in json.loads(cloud.shoal("models", "--json").stdout)["models"] if entry["name"] == "cli"]
+    (listed,) = [
+        entry for entry in json.loads(cloud.shoal("models", "--json").stdout)["models"] if entry["name"] == "cli"
+    ]
     assert listed["production"] == 1
     answer = json.loads(cloud.shoal("predict", "cli", json.dumps(rows("species")[0]), "--json").stdout)
     assert answer["predictions"][0]["label"] == "Adelie"

@@ -30,7 +30,9 @@ STATES = [
 
 def event_of(function: str) -> Path:
     """`WriteShardFunction` -> events/write_shard.json."""
-    words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in function.removesuffix("Function"))
+    words = "".join(
+        f"_{letter.lower()}" if letter.isupper() else letter for letter in function.removesuffix("Function")
+    )
     return EVENTS / f"{words.lstrip('_')}.json"
 
 

@@ -19,6 +19,8 @@ models/<name>/<version>/model.onnx, spec.json
 ```
 """
 
+# ruff: noqa: D102 - the drawing above says what is under each key
+
 from __future__ import annotations
 
 from dataclasses import dataclass

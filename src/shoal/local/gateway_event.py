@@ -251,7 +251,7 @@ def authorizer_event(spec: HttpApiSpec, event: dict[str, Any], call: Call, ident
 
 
 def _encoded(event: Mapping[str, Any]) -> bytes:
-    """An event as JSON; bytes of headers and paths that aren't UTF-8 (aiohttp hands them on as surrogates) become `?`."""
+    """An event as JSON; bytes of headers and paths that aren't UTF-8, which aiohttp keeps as surrogates, become `?`."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 

@@ -221,3 +221,13 @@ def test_random_damage_is_told_and_never_crashes(kind, random):
         read(bytes(data))
     except BadArchive as error:
         assert error.reason and error.fix
+
+
+def test_names_in_a_tar_that_are_not_utf_8_are_read_as_windows_1252():
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        for name in ("café/1.png", "../ü.png"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    members = listed(file.getvalue())
+    assert [(member.name, member.code) for member in members] == [("café/1.png", ""), ("../ü.png", "unsafe_name")]
+    assert [member.name for member, _ in read(file.getvalue())] == ["café/1.png", "../ü.png"]

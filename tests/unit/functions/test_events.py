@@ -79,7 +79,7 @@ def test_api_shows_the_run(trained: Trained) -> None:
     assert len(run["rounds"]) == run["progress"]["round"] > 3
     assert run["settings"]["workers"] == 2
     assert run["progress"]["shards_done"] == run["progress"]["shards_total"] == 4
-    assert [stage["name"] for stage in run["stages"]][0] == "Plan Shards"
+    assert run["stages"][0]["name"] == "Plan Shards"
     assert all(stage["gb_seconds"] > 0 and stage["cost_usd"] > 0 for stage in run["stages"])
 
 

@@ -48,6 +48,7 @@ def test_a_bare_list_works_too(shape: Any, trained: Trained) -> None:
     [
         ("{not json", {}, 400, "isn't valid JSON", "image/png"),
         ("[" * 100_000, {}, 400, "isn't valid JSON", "image/png"),
+        ("9" * 5_000, {}, 400, "isn't valid JSON", "image/png"),
         (None, {}, 400, "no body", "image/png"),
         ("[]", {}, 400, "no instances", "image/png"),
         ('{"instances": {}}', {}, 400, "no instances", "image/png"),

@@ -13,6 +13,7 @@ from shoal.local.gateway_event import (
     Call,
     HttpApiSpec,
     Route,
+    authorizer_event,
     decode_answer,
     function_event,
     match_route,
@@ -86,6 +87,15 @@ def test_the_event_of_a_request():
     }  # fmt: skip
     assert context["authorizer"] == {"lambda": {"user": "u"}}
     assert (context["apiId"], context["stage"], context["routeKey"]) == ("abc", "$default", "POST /runs/{id}")
+
+
+def test_a_header_that_is_not_utf_8_still_makes_an_event():
+    made = call("/", "", b"", ("Authorization", b"Bearer \xfc".decode("utf-8", "surrogateescape")))
+    route = Route("POST", "/", "f", authorizer="a")
+    spec = HttpApiSpec("api", (route,))
+    event = route_event(spec, made, route, {})
+    for encoded in (function_event(event, made, None), authorizer_event(spec, event, made, ["x"])):
+        assert json.loads(encoded)["headers"]["authorization"] == "Bearer ?"
 
 
 @pytest.mark.parametrize(

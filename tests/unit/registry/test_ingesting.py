@@ -136,6 +136,7 @@ def test_a_late_event_doesnt_become_the_latest_version() -> None:
     assert api("/datasets/flowers")["latest_version"] == run_of(new)["version"]
 
 
+@pytest.mark.filterwarnings("ignore:No application metrics")  # threads share what a worker has for itself
 def test_one_upload_told_of_many_times_at_once_makes_one_run() -> None:
     event = upload("datasets/flowers/flowers.csv", CSV)
 
@@ -163,6 +164,7 @@ def test_one_upload_told_of_many_times_at_once_makes_one_run() -> None:
         ("datasets/flowers/f.csv", b"", "is empty", "a file with content"),
         ("datasets/flowers/dataset.yaml", b"wrokers: 2", "unknown field 'wrokers'", "workers"),
         ("datasets/flowers/dataset.yaml", b"[unclosed", "isn't valid YAML", "field: value"),
+        ("datasets/flowers/dataset.yml", b"workers: 2", "isn't read", "dataset.yaml"),
         ("datasets/flowers/dataset.yaml", b"workers: 1000", "workers", "1 to 40"),
     ],
 )
@@ -201,3 +203,39 @@ def test_an_archive_may_be_replaced_by_one_of_another_name() -> None:
     ingest("datasets/flowers/b.zip", archive("red/2.png"))
     outcome = ingest("datasets/flowers/dataset.yaml", b"seed: 1")
     assert [file["key"] for file in _request(outcome)["files"]] == ["datasets/flowers/b.zip"]
+
+
+def _fail(run_id: str) -> None:
+    """End a run as the state machine's Record Failure does."""
+    boto3.client("dynamodb", region_name=REGION).update_item(
+        TableName="catalog",
+        Key={"pk": {"S": f"RUN#{run_id}"}, "sk": {"S": "RUN"}},
+        UpdateExpression="SET #status = :failed, #error = :error, finished_at = :now",
+        ExpressionAttributeNames={"#status": "status", "#error": "error"},
+        ExpressionAttributeValues={
+            ":failed": {"S": "failed"},
+            ":error": {"S": "Unavailable"},
+            ":now": {"S": "2026-11-21T09:00:00.000Z"},
+        },
+    )
+
+
+def test_a_failed_run_is_tried_again_when_its_bytes_are_uploaded_again() -> None:
+    event = upload("datasets/flowers/flowers.csv", CSV)
+    (first,) = invoke("ingest_upload", event)["outcomes"]
+    _fail(first["run_id"])
+    event["Records"][0]["s3"]["object"]["sequencer"] = "0055AED6DCD90281E6"  # the same upload, told of once more
+    (repeated,) = invoke("ingest_upload", event)["outcomes"]
+    assert (repeated["status"], repeated["run_id"]) == ("unchanged", first["run_id"])
+
+    second = ingest("datasets/flowers/flowers.csv", CSV)
+    assert (second["status"], second["run_id"]) == ("started", f"{first['run_id']}-2")
+    assert ingest("datasets/flowers/flowers.csv", CSV)["status"] == "unchanged"
+    _fail(second["run_id"])
+    third = ingest("datasets/flowers/flowers.csv", CSV)
+    assert third["run_id"] == f"{first['run_id']}-3"
+    assert len(executions()) == 3
+    (version,) = api("/datasets/flowers")["versions"]
+    assert (version["run_id"], version["status"]) == (third["run_id"], "preparing")
+    _fail(third["run_id"])
+    assert api("/datasets")["datasets"][0]["status"] == "failed"

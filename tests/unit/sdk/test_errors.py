@@ -24,6 +24,14 @@ def test_a_refused_token_is_explained(status):
     assert str(status) in error.reason and error.fix
 
 
+@pytest.mark.parametrize(("status", "message"), [(413, "Request Too Long"), (429, "Too Many Requests")])
+def test_what_the_gateway_says_by_itself_gets_a_fix(status, message):
+    error = errors.from_response(status, json.dumps({"message": message}).encode(), "POST /models/x/predict")
+    assert isinstance(error, BadRequest)
+    assert error.reason.startswith("POST /models/x/predict: ")
+    assert "fewer" in error.fix
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"\xff"])
 def test_an_answer_without_details_names_the_request(body):
     error = errors.from_response(502, body, "GET /runs")

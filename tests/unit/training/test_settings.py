@@ -7,7 +7,7 @@ import pytest
 from shoal_core.data.config import DatasetConfig, TrainingConfig
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig, BadDataset, BadInput
-from shoal_core.training.settings import TrainingSettings, resolve_settings
+from shoal_core.training.settings import TrainingSettings, resolve_settings, rounds_in_history
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import blobs, commit, drawings, image_spec, lines, table_spec
 
@@ -101,7 +101,7 @@ def test_rounds_that_may_outlast_a_function_are_warned_of():
 
 def test_more_work_than_rounds_allow_is_refused():
     big = images().model_copy(update={"spec": image_spec(side=512)})
-    with pytest.raises(BadConfig, match="need about"):
+    with pytest.raises(BadConfig, match="need that many"):
         resolve_settings(DatasetConfig(training=TrainingConfig(epochs=1000)), big, "run")
 
 
@@ -129,3 +129,16 @@ def test_settings_survive_their_bytes():
     assert TrainingSettings.decode(settings.encode()) == settings
     with pytest.raises(BadInput, match="settings of the run"):
         TrainingSettings.decode(b"{}")
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 500), (2, 500), (8, 298), (40, 68)])
+def test_rounds_fit_into_the_history_of_an_execution(workers: int, most: int) -> None:
+    assert rounds_in_history(workers) == most
+    assert rounds_in_history(workers) * (7 * workers + 11) + 2_200 < 25_000
+
+
+def test_rounds_that_outgrow_the_history_are_refused_with_the_number_that_fits():
+    splits = {"train": drawings(320), "validation": drawings(8), "test": drawings(8)}
+    manifest = commit(MemoryStore(), image_spec(), splits, shard_samples=8)
+    with pytest.raises(BadConfig, match="with 32 workers a run has at most 85"):
+        resolve_settings(DatasetConfig(workers=40, rounds=500), manifest)

@@ -16,6 +16,7 @@ Every write is conditional or idempotent, so that a repeated event changes nothi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from shoal_core.aws.table import Table, document, update_arguments
 from shoal_core.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:  # dozens of models that predict and authorize would build at every cold start and never use
-    from shoal_core.registry.records import ModelVersion, Source
+    from shoal_core.registry.records import ModelVersion, Source, VersionRun
 
 _RESERVATION_ATTEMPTS = 20
 _STATUS = {"#status": "status"}
@@ -56,19 +57,53 @@ class Catalog:
             names={"#name": "name"},
         )
 
-    def begin_run(self, run_id: str, dataset: str, version: str, source: Sequence[Source]) -> bool:
-        """Record a new dataset version and its run; False when both were there: the same bytes again."""
+    def begin_run(self, run_id: str, dataset: str, version: str, source: Sequence[Source], order: str) -> bool:
+        """Record a new dataset version and its run; False when both were there: the same bytes again.
+
+        `order` sorts by time of upload.
+        """
         moment = now()
         run = _new_run(run_id, dataset, version, source, moment)
-        entry = {
+        entry: dict[str, Any] = {
             "pk": f"DATASET#{dataset}",
             "sk": f"VERSION#{version}",
             "version": version,
             "status": "preparing",
             "created_at": moment,
             "run_id": run_id,
+            "attempt": 1,
+            "upload_order": order,
         }
         return self._table.put_all_new([run, entry])
+
+    def run_of_version(self, dataset: str, version: str) -> VersionRun:
+        """The latest run of a dataset version. Raises `NotFound`."""
+        # Only ingesting asks this; the other functions start faster without the record models.
+        from shoal_core.registry.records import Source, VersionRun
+
+        entry = self._table.get(f"DATASET#{dataset}", f"VERSION#{version}")
+        run = self._table.get(f"RUN#{entry['run_id']}", "RUN") if entry else None
+        if entry is None or run is None:
+            raise NotFound(f"Dataset {dataset!r} has no version {version!r}.")
+        return VersionRun(
+            dataset=dataset,
+            version=version,
+            run_id=entry["run_id"],
+            attempt=entry["attempt"],
+            failed=run["status"] == "failed",
+            source=tuple(Source.model_validate(source) for source in json.loads(run["source"])),
+        )
+
+    def begin_again(self, run_id: str, failed: VersionRun, source: Sequence[Source]) -> bool:
+        """Record a version's next run after a failed one; False when another upload was first."""
+        step = update_arguments(
+            f"DATASET#{failed.dataset}",
+            f"VERSION#{failed.version}",
+            "SET run_id = :run_id, attempt = :attempt",
+            {":run_id": run_id, ":attempt": failed.attempt + 1, ":failed": failed.run_id},
+            condition="run_id = :failed",
+        )
+        return self._table.put_all_new([_new_run(run_id, failed.dataset, failed.version, source, now())], step)
 
     def latest_version(self, dataset: str) -> str | None:
         """The version of the newest upload, if there is one."""
@@ -230,22 +265,29 @@ class Catalog:
         raise Unavailable(f"Model {model!r}: too many runs register at once.", "Nothing to do: it is retried.")
 
     def publish_version(self, model: str, version: ModelVersion) -> None:
-        """List a version whose files are all there, and point `production` at it unless a newer one serves."""
+        """List a version whose files are all there, and point `production` at it.
+
+        A run that ends late doesn't replace the model of a later upload.
+        """
         pk = f"MODEL#{model}"
         record = document(version.model_dump(mode="json"))
+        upload = self._table.get(f"DATASET#{version.dataset}", f"VERSION#{version.dataset_version}") or {}
         self._table.put_new({"pk": pk, "sk": f"VERSION#{version.version:06d}", "record": record})
         self._table.update(
             pk,
             "MODEL",
-            "SET production = :version, task = :task, kind = :kind, sort = :name, updated_at = :now",
+            "SET production = :version, production_order = :order, task = :task, kind = :kind, sort = :name, "
+            "updated_at = :now",
             {
+                ":order": upload.get("upload_order", ""),
                 ":version": version.version,
                 ":task": version.task,
                 ":kind": "MODEL",
                 ":name": model,
                 ":now": version.created_at,
             },
-            condition="attribute_not_exists(production) OR production < :version",
+            condition="attribute_not_exists(production) OR production_order < :order "
+            "OR (production_order = :order AND production < :version)",
         )
 
     def alias(self, model: str, alias: str = "production") -> int:

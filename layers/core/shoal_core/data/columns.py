@@ -189,7 +189,7 @@ def infer_table(profile: TableProfile, name: str, target: str | None, task: Task
         BadDataset: No such target, nothing to learn from, or a task that the target doesn't allow.
     """
     if not profile.rows:
-        raise BadDataset(f"{name!r} has no rows that can be read.", "Add rows under the header.")
+        raise BadDataset(f"{name!r} has no rows that can be read.", "Add rows under the header, and close its quotes.")
     column = profile.columns[_choose_target(profile, name, target)]
     found = _choose_target_spec(column, name, task)
     table, reports, warnings = _choose_inputs(profile, column, found)

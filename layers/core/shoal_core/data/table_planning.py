@@ -10,8 +10,8 @@ from shoal_core.data.config import DatasetConfig, DatasetRequest, SourceFile
 from shoal_core.data.cutting import MAX_ITEMS, count_items, cut_evenly
 from shoal_core.data.plan import Plan, TableSlice
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.data.tables import TableFormat, read_header, read_rows, sniff_table
-from shoal_core.errors import BadConfig
+from shoal_core.data.tables import TableFormat, TableRow, read_header, read_rows, sniff_table
+from shoal_core.errors import BadConfig, BadDataset
 from shoal_core.store import ObjectStore
 
 # Places to cut at that are kept per work item, so that items come out even.
@@ -65,19 +65,29 @@ def _check_config(config: DatasetConfig) -> None:
 
 
 def _scan(stream: BinaryIO, name: str, form: TableFormat, size: int) -> tuple[TableFormat, TableProfile, list[_Cut]]:
-    """Read the whole table once. Raises UnicodeDecodeError when the encoding is wrong."""
+    """Read the whole table once.
+
+    Raises:
+        BadDataset: No row can be read.
+        UnicodeDecodeError: The encoding is wrong.
+    """
     form = read_header(stream, name, form)
     profile = TableProfile(form.columns)
     cuts: list[_Cut] = []
     step = max(1, size // (MAX_ITEMS * _CUTS_PER_ITEM))
     start = line = lines = 0
+    bad: TableRow | None = None
     for row in read_rows(stream, name, form):
         if not row.code:
             profile.add(row.values)
+        elif bad is None:
+            bad = row
         if row.stop - start >= step:
             cuts.append(_Cut(start, line, row.stop - start))
             start, line = row.stop, row.last_line
         lines = row.last_line
+    if bad is not None and not profile.rows:
+        raise BadDataset(f"No row of {name!r} can be read: line {bad.line}: {bad.reason}.", bad.fix)
     if start < size or not cuts:
         cuts.append(_Cut(start, line, max(1, size - start)))
     cuts.append(_Cut(size, lines, 0))

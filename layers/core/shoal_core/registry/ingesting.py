@@ -18,10 +18,10 @@ from typing import Literal, Protocol
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig, DatasetRequest, SourceFile, parse_config
-from shoal_core.errors import BadDataset, NotFound, ShoalError
+from shoal_core.errors import BadConfig, BadDataset, NotFound, ShoalError
 from shoal_core.keys import DatasetKeys
-from shoal_core.registry.names import CONFIG_FILE, PREFIX, UploadKey, parse_upload_key
-from shoal_core.registry.records import Source
+from shoal_core.registry.names import CONFIG_FILE, MISSPELT_CONFIG_FILE, PREFIX, UploadKey, parse_upload_key
+from shoal_core.registry.records import Source, VersionRun
 from shoal_core.store import ObjectStore
 
 VERSION_LENGTH = 12
@@ -54,8 +54,14 @@ class Uploads(ObjectStore, Protocol):
 class RunCatalog(Protocol):
     """What ingesting needs of the catalog."""
 
-    def begin_run(self, run_id: str, dataset: str, version: str, source: Sequence[Source]) -> bool:
+    def begin_run(self, run_id: str, dataset: str, version: str, source: Sequence[Source], order: str) -> bool:
         """See `shoal_core.aws.catalog.Catalog.begin_run`."""
+
+    def run_of_version(self, dataset: str, version: str) -> VersionRun:
+        """See `shoal_core.aws.catalog.Catalog.run_of_version`."""
+
+    def begin_again(self, run_id: str, failed: VersionRun, source: Sequence[Source]) -> bool:
+        """See `shoal_core.aws.catalog.Catalog.begin_again`."""
 
     def newest_version(self, dataset: str, version: str, order: str) -> None:
         """See `shoal_core.aws.catalog.Catalog.newest_version`."""
@@ -106,6 +112,8 @@ class Ingest:
             return self._refuse(upload, error)
 
     def _ingest(self, key: UploadKey, upload: Upload) -> Outcome:
+        if key.file == MISSPELT_CONFIG_FILE:
+            raise BadConfig(f"{upload.key!r} isn't read.", f"Name it {CONFIG_FILE}.")
         if key.is_config:
             return self._commit_set(key.dataset, upload)
         if key.is_container:
@@ -173,14 +181,31 @@ class Ingest:
         if not any(file.size for file in files):
             raise BadDataset(f"The upload {files[0].key[:200]!r} is empty (0 bytes).", "Upload a file with content.")
         version = version_of(files, config)
-        run_id = f"{dataset}-{version}"
-        request = DatasetRequest(dataset=dataset, version=version, files=tuple(files), config=config, run_id=run_id)
+        source = _sources(files)
+        run_id, is_new = self._run_of(dataset, version, source, order)
+        request = DatasetRequest(dataset=dataset, version=version, files=tuple(files), config=config)
         data = canonical_json(request.model_dump(mode="json"))
         self.artifacts.write_new(DatasetKeys(dataset, version).request, data, "application/json")
-        is_new = self.catalog.begin_run(run_id, dataset, version, _sources(files))
         self.catalog.newest_version(dataset, version, order)
         self.start(run_id, dataset, version)
         return Outcome("started" if is_new else "unchanged", run_id)
+
+    def _run_of(self, dataset: str, version: str, source: list[Source], order: str) -> tuple[str, bool]:
+        """The run of a version, and whether it is new.
+
+        A version has one run, whatever the events do; a failed one gets a successor when its bytes are uploaded again.
+        A repeated event doesn't count as an upload: its object versions are those that the failed run was made from.
+        """
+        first = f"{dataset}-{version}"
+        if self.catalog.begin_run(first, dataset, version, source, order):
+            return first, True
+        last = self.catalog.run_of_version(dataset, version)
+        if last.failed and not set(last.source) & set(source):
+            successor = f"{first}-{last.attempt + 1}"
+            if self.catalog.begin_again(successor, last, source):
+                return successor, True
+            last = self.catalog.run_of_version(dataset, version)
+        return last.run_id, False
 
     def _refuse(self, upload: Upload, error: ShoalError) -> Outcome:
         identity = f"{upload.key}\n{upload.version}".encode()

@@ -9,6 +9,7 @@ from shoal_core.errors import BadName
 
 PREFIX = "datasets/"
 CONFIG_FILE = "dataset.yaml"
+MISSPELT_CONFIG_FILE = "dataset.yml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CONTAINERS = (".zip", ".tar", ".tar.gz", ".tgz", ".csv", ".tsv", ".jsonl", ".ndjson")
 

@@ -66,12 +66,17 @@ class Queries:
 
     def datasets(self) -> Datasets:
         """Every dataset with its newest version."""
-        names = self.catalog.dataset_names()
-        return Datasets(datasets=[dataset_view(self.catalog.dataset_items(name), False) for name in names])
+        return Datasets(datasets=[self._dataset(name, False) for name in self.catalog.dataset_names()])
 
     def dataset(self, name: str) -> Dataset:
         """One dataset with all its versions."""
-        return dataset_view(self.catalog.dataset_items(name))
+        return self._dataset(name, True)
+
+    def _dataset(self, name: str, with_versions: bool) -> Dataset:
+        items = self.catalog.dataset_items(name)
+        unfinished = {item["run_id"] for item in items if item.get("status") == "preparing"}
+        failed = {run_id for run_id in unfinished if self.run(run_id).status == "failed"}
+        return dataset_view(items, failed, with_versions)
 
     def report(self, name: str, version: str) -> dict[str, Any]:
         """What was kept of a dataset version, what was dropped, and why."""

@@ -23,6 +23,17 @@ class Source(Record):
     size: int = Field(ge=0, description="bytes")
 
 
+class VersionRun(Record):
+    """The latest run of a dataset version."""
+
+    dataset: str
+    version: str
+    run_id: str
+    attempt: int = Field(ge=1)
+    failed: bool
+    source: tuple[Source, ...]
+
+
 class Failure(Record):
     """Why a run ended, and what to do."""
 
@@ -102,7 +113,7 @@ class DatasetVersion(Record):
     """One immutable state of a dataset, named by its content."""
 
     version: str
-    status: Literal["preparing", "ready"]
+    status: Literal["preparing", "ready", "failed"]
     created_at: str
     run_id: str
     task: str | None = None
@@ -113,7 +124,7 @@ class Dataset(Record):
     """A dataset and its versions, newest first."""
 
     name: str
-    status: Literal["waiting", "preparing", "ready"]
+    status: Literal["waiting", "preparing", "ready", "failed"]
     latest_version: str | None = None
     task: str | None = None
     samples: dict[str, int] = Field(default_factory=dict)

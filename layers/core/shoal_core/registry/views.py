@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -126,19 +126,22 @@ def _failure(run: Item) -> Failure | None:
 
 
 def _message(cause: str) -> str:
-    """A Lambda error's cause is JSON with `errorMessage`; every other cause is text."""
-    try:
-        value = json.loads(cause)
-    except ValueError:
-        return cause
-    return str(value.get("errorMessage", cause)) if isinstance(value, dict) else cause
+    """The text of an error: Step Functions' error output holds a cause, and a Lambda error's cause `errorMessage`."""
+    for name in ("Cause", "errorMessage"):
+        try:
+            value = json.loads(cause)
+        except ValueError:
+            return cause
+        if isinstance(value, dict):
+            cause = str(value.get(name, "" if name == "Cause" and "Error" in value else cause))
+    return cause
 
 
-def dataset_view(items: Iterable[Item], with_versions: bool = True) -> Dataset:
-    """A dataset from its record and versions."""
+def dataset_view(items: Iterable[Item], failed_runs: Collection[str] = (), with_versions: bool = True) -> Dataset:
+    """A dataset from its record and versions; one whose run failed before it was ready is `failed`."""
     items = list(items)
     versions = sorted(
-        (_dataset_version(item) for item in items if item["sk"].startswith("VERSION#")),
+        (_dataset_version(item, failed_runs) for item in items if item["sk"].startswith("VERSION#")),
         key=lambda version: (version.created_at, version.version),
         reverse=True,
     )
@@ -158,10 +161,11 @@ def dataset_view(items: Iterable[Item], with_versions: bool = True) -> Dataset:
     )
 
 
-def _dataset_version(item: Item) -> DatasetVersion:
+def _dataset_version(item: Item, failed_runs: Collection[str]) -> DatasetVersion:
+    failed = item["status"] == "preparing" and item["run_id"] in failed_runs
     return DatasetVersion(
         version=item["version"],
-        status=item["status"],
+        status="failed" if failed else item["status"],
         created_at=item["created_at"],
         run_id=item["run_id"],
         task=item.get("task"),

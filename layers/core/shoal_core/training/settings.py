@@ -30,6 +30,13 @@ _STEP_SECONDS: dict[Recipe, float] = {"cnn": 0.1, "mlp": 0.002}
 _ROUND_SECONDS = 120.0
 _SLOW_ROUND = 5
 
+# A Standard execution has 25,000 history events, https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html:
+# a round takes 7 per worker (the iteration's three, the task's four) and 11 for its Map, merge and choice. A fifth of
+# the history is left for the other stages and for retries.
+_ROUND_EVENTS = 20_000
+_EVENTS_PER_WORKER = 7
+_EVENTS_PER_ROUND = 11
+
 _Value = TypeVar("_Value")
 
 
@@ -115,6 +122,11 @@ def shown_settings(settings: TrainingSettings, manifest: Manifest) -> dict[str, 
     return shown
 
 
+def rounds_in_history(workers: int) -> int:
+    """The most rounds that a run with so many workers may have, so that its execution's history holds them."""
+    return min(MAX_ROUNDS, _ROUND_EVENTS // (_EVENTS_PER_WORKER * workers + _EVENTS_PER_ROUND))
+
+
 def resolve_settings(
     config: DatasetConfig, manifest: Manifest, run_id: str = "run"
 ) -> tuple[TrainingSettings, list[str]]:
@@ -148,12 +160,14 @@ def resolve_settings(
     total_steps = math.ceil(epochs * samples / (local_batch_size * workers))
     most_steps = _most_steps(recipe, manifest, local_batch_size)
     needed = max(min(_DEFAULT_ROUNDS, total_steps), math.ceil(total_steps / most_steps))
-    if config.rounds is None and needed > MAX_ROUNDS:
-        raise BadConfig(
-            f"{epochs} epochs over {samples:,} samples need about {needed:,} rounds; a run has at most {MAX_ROUNDS}.",
-            "Lower training.epochs, use more workers or a smaller image_size in dataset.yaml.",
-        )
     rounds = chosen.pick("rounds", config.rounds, needed)
+    most_rounds = rounds_in_history(workers)
+    if rounds > most_rounds:
+        asked = "" if config.rounds else f" ({epochs} epochs over {samples:,} samples need that many)"
+        raise BadConfig(
+            f"{rounds:,} rounds{asked} are too many: with {workers} workers a run has at most {most_rounds}.",
+            "Lower rounds, workers or training.epochs in dataset.yaml, or use a smaller image_size.",
+        )
     steps_per_round = math.ceil(total_steps / rounds)
     if steps_per_round > _SLOW_ROUND * most_steps:
         chosen.warnings.append(

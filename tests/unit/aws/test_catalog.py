@@ -1,0 +1,80 @@
+"""Versions and aliases: numbers are reserved once per run, and a late run doesn't replace a newer upload's model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shoal_core.aws.catalog import Catalog
+from shoal_core.errors import NotFound
+from shoal_core.registry.records import ModelVersion, Source
+from tests.support.aws import stack
+
+SOURCE = [Source(key="datasets/flowers/f.csv", version="1", size=9)]
+
+
+@pytest.fixture
+def catalog() -> Iterator[Catalog]:
+    with stack():
+        yield Catalog()
+
+
+def publish(catalog: Catalog, run_id: str, dataset_version: str) -> int:
+    number = catalog.reserve_version("flowers", run_id)
+    catalog.publish_version(
+        "flowers",
+        ModelVersion(
+            version=number,
+            run_id=run_id,
+            dataset="flowers",
+            dataset_version=dataset_version,
+            task="classification",
+            metrics={},
+            digest="0" * 64,
+            bytes=1,
+            created_at="2026-11-21T08:00:00.000Z",
+        ),
+    )
+    return number
+
+
+def test_a_run_keeps_the_number_that_it_reserved(catalog: Catalog) -> None:
+    assert [catalog.reserve_version("flowers", run) for run in ("a", "b", "a")] == [1, 2, 1]
+
+
+def test_runs_that_reserve_at_once_get_numbers_of_their_own(catalog: Catalog) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda run: catalog.reserve_version("flowers", f"run-{run % 8}"), range(16)))
+    assert sorted(set(numbers)) == list(range(1, 9))
+    assert numbers[:8] == numbers[8:]
+
+
+def test_a_reserved_number_serves_nobody(catalog: Catalog) -> None:
+    catalog.reserve_version("flowers", "a")
+    with pytest.raises(NotFound):
+        catalog.alias("flowers")
+    assert catalog.model_names() == []
+
+
+def test_a_newer_uploads_model_serves_whichever_run_ends_last(catalog: Catalog) -> None:
+    catalog.begin_run("old", "flowers", "v1", SOURCE, "2026-11-21T08:00:00#1")
+    catalog.begin_run("new", "flowers", "v2", SOURCE, "2026-11-21T09:00:00#1")
+    assert publish(catalog, "new", "v2") == 1
+    assert publish(catalog, "old", "v1") == 2
+    assert catalog.alias("flowers") == 1
+
+
+def test_a_later_upload_takes_over(catalog: Catalog) -> None:
+    catalog.begin_run("old", "flowers", "v1", SOURCE, "2026-11-21T08:00:00#1")
+    catalog.begin_run("new", "flowers", "v2", SOURCE, "2026-11-21T09:00:00#1")
+    publish(catalog, "old", "v1")
+    publish(catalog, "new", "v2")
+    assert catalog.alias("flowers") == 2
+
+
+def test_publishing_twice_changes_nothing(catalog: Catalog) -> None:
+    catalog.begin_run("a", "flowers", "v1", SOURCE, "2026-11-21T08:00:00#1")
+    assert publish(catalog, "a", "v1") == publish(catalog, "a", "v1") == 1
+    assert len([item for item in catalog.model_items("flowers") if item["sk"].startswith("VERSION#")]) == 1

@@ -1,0 +1,83 @@
+"""What the API says of itself, and of what isn't there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from tests.support.aws import invoke
+from tests.support.pipeline import http_event
+from tests.unit.functions.conftest import Trained
+
+
+def get(path: str, **changes: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
+    answer = invoke("api", http_event("GET", path, **changes))
+    return answer["statusCode"], json.loads(answer["body"]), answer["headers"]
+
+
+def test_the_openapi_document_is_valid_and_complete(trained: Trained) -> None:
+    document = get("/openapi.json")[1]
+    validate(document)
+    assert set(document["paths"]) == {
+        "/healthz",
+        "/openapi.json",
+        "/datasets",
+        "/datasets/{name}",
+        "/datasets/{name}/versions/{version}/report",
+        "/runs",
+        "/runs/{run_id}",
+        "/models",
+        "/models/{name}",
+        "/models/{name}/predict",
+    }
+    assert document["security"] == [{"token": []}]
+    assert document["paths"]["/healthz"]["get"]["security"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/datasets/nobody", "Dataset 'nobody' doesn't exist."),
+        ("/datasets/digits/versions/none/report", "Dataset 'digits' has no report for version 'none'."),
+        ("/runs/none", "Run 'none' doesn't exist."),
+        ("/models/nobody", "Model 'nobody' doesn't exist."),
+        ("/nowhere", "GET /nowhere isn't part of the API."),
+    ],
+)
+def test_what_isnt_there_is_a_problem_with_a_fix(path: str, detail: str, trained: Trained) -> None:
+    status, problem, headers = get(path)
+    assert (status, problem["detail"]) == (404, detail)
+    assert problem["fix"]
+    assert headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "many"])
+def test_a_bad_parameter_is_named(limit: str, trained: Trained) -> None:
+    status, problem, _ = get("/runs", queryStringParameters={"limit": limit})
+    assert status == 400
+    assert "limit" in problem["detail"]
+
+
+def test_a_model_tells_what_it_takes_and_where_it_answers(trained: Trained) -> None:
+    model = get("/models/digits")[1]
+    assert model["aliases"] == {"production": 1}
+    assert model["inputs"] == {"height": 8, "width": 8, "channels": 1}
+    assert model["classes"] == list("0123456789")
+    assert model["endpoint"] == "http://127.0.0.1:8081/models/digits/predict"
+    (version,) = model["versions"]
+    assert len(version["digest"]) == 64
+    assert version["metrics"]["baseline"]["metrics"]["accuracy"] < 0.2 < version["metrics"]["accuracy"]
+
+
+def test_lists_show_datasets_runs_and_models(trained: Trained) -> None:
+    (dataset,) = get("/datasets")[1]["datasets"]
+    assert (dataset["name"], dataset["status"]) == ("digits", "ready")
+    assert sum(dataset["samples"].values()) == 1767
+    (run,) = get("/runs", queryStringParameters={"dataset": "digits"})[1]["runs"]
+    assert run["rounds"] == []
+    assert get("/runs", queryStringParameters={"dataset": "other"})[1]["runs"] == []
+    (model,) = get("/models")[1]["models"]
+    assert (model["name"], model["production"], model["versions"]) == ("digits", 1, 1)
