@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sam_local.engine import BRIDGE_ADDRESS, Engine, NoEngine, engine
+from tests.sam_local.engine import BRIDGE_ADDRESS, Engine, NoEngine, engine, loopback
 from tests.support.aws import ROOT
 from tests.support.python313 import WHY, python313
 from tests.support.sam import SAM, build
@@ -52,7 +52,9 @@ def sam_local() -> Iterator[SamLocal]:
                 chosen.run(SHOAL, "up", "-d")
                 status = json.loads(chosen.run(SHOAL, "status", "--json").stdout)
                 chosen.run(SHOAL, "push", str(ROOT / "examples/digits/digits.zip"), "--name", "digits", "--watch")
-                yield SamLocal(chosen, status)
+                port = int(status["aws_endpoint"].rpartition(":")[2])
+                with loopback(chosen, port):
+                    yield SamLocal(chosen, status)
             finally:
                 chosen.run(SHOAL, "down", check=False)
     except NoEngine as reason:

@@ -70,7 +70,7 @@ class Engine:
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """An engine with AWS's base image (or the stand-in) and a way from containers to the loopback."""
+    """An engine with AWS's base image, or the stand-in."""
     home = Path(tempfile.mkdtemp(prefix="shoal-sam-local-"))
     try:
         if _answers(None):
@@ -97,18 +97,23 @@ def _prepared(chosen: Engine) -> Engine:
         # Outside the engine's network, which has no way to the package registry; the engine is reached by its socket.
         outside = replace(chosen, prefix=())
         outside.run(str(HERE / "base_image.sh"), str(python.resolve().parents[1]), str(chosen.home), IMAGE)
-    _open_loopback(chosen)
     return chosen
 
 
-def _open_loopback(chosen: Engine) -> None:
-    """Let containers reach the loopback's servers by the bridge's address."""
+@contextmanager
+def loopback(chosen: Engine, port: int) -> Iterator[None]:
+    """Let containers reach the loopback's port by the bridge's address, meanwhile."""
     if os.geteuid() != 0:
-        return  # Docker Desktop forwards host.docker.internal to the loopback by itself.
+        yield  # Docker Desktop forwards host.docker.internal to the loopback by itself.
+        return
     chosen.run("sysctl", "-qw", "net.ipv4.conf.docker0.route_localnet=1")
-    rule = ["PREROUTING", "-i", "docker0", "-d", BRIDGE_ADDRESS, "-p", "tcp", "-j", "DNAT", "--to", "127.0.0.1"]
-    if chosen.run("iptables", "-t", "nat", "-C", *rule, check=False).returncode:
-        chosen.run("iptables", "-t", "nat", "-I", *rule)
+    rule = ["PREROUTING", "-i", "docker0", "-d", BRIDGE_ADDRESS, "-p", "tcp", "--dport", str(port)]
+    rule += ["-j", "DNAT", "--to", "127.0.0.1"]
+    chosen.run("iptables", "-t", "nat", "-I", *rule)
+    try:
+        yield
+    finally:
+        chosen.run("iptables", "-t", "nat", "-D", *rule)
 
 
 @contextmanager
