@@ -96,6 +96,8 @@ def test_the_run_goes_on_and_the_report_tells_what_was_left_out(
     run = ended[full_key(name, next(iter(case.files)))]
     assert run["status"] == "succeeded", run["failure"]
     assert run["model"] == {"name": name, "version": 1}
+    dataset = cloud.get(f"/datasets/{name}")
+    assert (dataset["status"], dataset["note"]) == ("ready", "")
     report = cloud.get(f"/datasets/{name}/versions/{run['version']}/report")
     assert (report["kept"], report["drops"]["counts"]) == (case.kept, case.dropped)
     examples = report["drops"]["examples"]

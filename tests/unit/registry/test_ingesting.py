@@ -100,6 +100,33 @@ def test_dataset_yaml_before_its_table_gives_the_table_its_settings() -> None:
     assert _request(outcome)["config"]["target"] == "label"
 
 
+def test_a_table_ends_the_waiting_of_its_dataset_yaml() -> None:
+    ingest("datasets/flowers/dataset.yaml", b"target: label")
+    assert api("/datasets/flowers")["status"] == "waiting"
+    ingest("datasets/flowers/flowers.csv", CSV)
+    dataset = api("/datasets/flowers")
+    assert (dataset["status"], dataset["note"]) == ("preparing", "")
+
+
+def test_a_table_leaves_loose_files_waiting() -> None:
+    ingest("datasets/flowers/red/1.png", b"1")
+    ingest("datasets/flowers/flowers.csv", CSV)
+    assert api("/datasets/flowers")["status"] == "waiting"
+
+
+def test_a_note_that_is_written_late_leaves_nothing_waiting() -> None:
+    """The race of a loose file's event with that of its dataset.yaml: the earlier upload's note comes last."""
+    from shoal_core.aws.catalog import Catalog
+
+    ingest("datasets/flowers/flowers.csv", CSV)
+    catalog = Catalog()
+    catalog.dataset_not_waiting("flowers", "2026-11-21T08:00:01+00:00#2")
+    catalog.dataset_waiting("flowers", "note", "2026-11-21T08:00:00.900000+00:00#1")
+    assert api("/datasets/flowers")["status"] == "preparing"
+    catalog.dataset_waiting("flowers", "note", "2026-11-21T08:00:01.001000+00:00#3")
+    assert api("/datasets/flowers")["note"] == "note"
+
+
 def test_new_settings_for_the_same_table_are_a_new_version() -> None:
     first = ingest("datasets/flowers/flowers.csv", CSV)
     second = ingest("datasets/flowers/dataset.yaml", b"target: colour")

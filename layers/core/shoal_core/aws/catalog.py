@@ -39,21 +39,28 @@ class Catalog:
 
     # Datasets
 
-    def dataset_waiting(self, dataset: str, note: str) -> None:
-        """Note that a dataset has files that wait for their dataset.yaml."""
-        self._touch_dataset(dataset, "SET waiting = :note", {":note": note})
+    def dataset_waiting(self, dataset: str, note: str, order: str) -> None:
+        """Note that a dataset has files that wait, unless a later upload has committed them; events may come late.
 
-    def dataset_not_waiting(self, dataset: str) -> None:
-        """Note that a dataset's files have been committed."""
-        self._touch_dataset(dataset, "SET waiting = :note", {":note": ""})
+        `order` sorts by time of upload.
+        """
+        condition = "attribute_not_exists(committed_order) OR committed_order < :order"
+        self._touch_dataset(dataset, "SET waiting = :note", {":note": note, ":order": order}, condition)
 
-    def _touch_dataset(self, dataset: str, expression: str, values: Mapping[str, Any]) -> None:
+    def dataset_not_waiting(self, dataset: str, order: str) -> None:
+        """Note that the upload at `order` has committed the dataset's files."""
+        self._touch_dataset(dataset, "SET waiting = :note, committed_order = :order", {":note": "", ":order": order})
+
+    def _touch_dataset(
+        self, dataset: str, expression: str, values: Mapping[str, Any], condition: str | None = None
+    ) -> None:
         self._table.update(
             f"DATASET#{dataset}",
             "DATASET",
             f"{expression}, kind = if_not_exists(kind, :kind), sort = if_not_exists(sort, :name), "
             "#name = if_not_exists(#name, :name), created_at = if_not_exists(created_at, :now)",
             {**values, ":kind": "DATASET", ":name": dataset, ":now": now()},
+            condition=condition,
             names={"#name": "name"},
         )
 

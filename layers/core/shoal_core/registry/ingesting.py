@@ -69,10 +69,10 @@ class RunCatalog(Protocol):
     def latest_version(self, dataset: str) -> str | None:
         """See `shoal_core.aws.catalog.Catalog.latest_version`."""
 
-    def dataset_waiting(self, dataset: str, note: str) -> None:
+    def dataset_waiting(self, dataset: str, note: str, order: str) -> None:
         """See `shoal_core.aws.catalog.Catalog.dataset_waiting`."""
 
-    def dataset_not_waiting(self, dataset: str) -> None:
+    def dataset_not_waiting(self, dataset: str, order: str) -> None:
         """See `shoal_core.aws.catalog.Catalog.dataset_not_waiting`."""
 
     def refuse_upload(self, run_id: str, dataset: str, source: Sequence[Source], error: str, message: str) -> None:
@@ -118,7 +118,10 @@ class Ingest:
             return self._commit_set(key.dataset, upload)
         if key.is_container:
             file = self.uploads.fingerprint(upload.key, upload.version)
-            return self._begin(key.dataset, [file], self._config(key.dataset), upload.order)
+            outcome = self._begin(key.dataset, [file], self._config(key.dataset), upload.order)
+            if not self._beside(key.dataset)[0]:
+                self.catalog.dataset_not_waiting(key.dataset, upload.order)
+            return outcome
         return self._wait(key, upload)
 
     def _commit_set(self, dataset: str, upload: Upload) -> Outcome:
@@ -128,12 +131,13 @@ class Ingest:
         if loose:
             with ThreadPoolExecutor(PARALLEL_READS) as pool:
                 files = list(pool.map(self.uploads.fingerprint, loose))
-            self.catalog.dataset_not_waiting(dataset)
+            self.catalog.dataset_not_waiting(dataset, upload.order)
             return self._begin(dataset, files, config, upload.order)
         if containers:
             newest = max(containers, key=lambda key: (self.uploads.modified(key), key))
             return self._begin(dataset, [self.uploads.fingerprint(newest)], config, upload.order)
-        self.catalog.dataset_waiting(dataset, "dataset.yaml is there; upload an archive, a table or files beside it.")
+        note = "dataset.yaml is there; upload an archive, a table or files beside it."
+        self.catalog.dataset_waiting(dataset, note, upload.order)
         return Outcome("waiting", reason="no data beside dataset.yaml yet")
 
     def _wait(self, key: UploadKey, upload: Upload) -> Outcome:
@@ -141,9 +145,8 @@ class Ingest:
         config_key = f"{PREFIX}{key.dataset}/{CONFIG_FILE}"
         if self._is_committed(key.dataset, config_key, upload):
             return Outcome("ignored", reason="committed by its dataset.yaml")
-        self.catalog.dataset_waiting(
-            key.dataset, f"Files wait: write {config_key} (it may be empty) to commit them as one dataset version."
-        )
+        note = f"Files wait: write {config_key} (it may be empty) to commit them as one dataset version."
+        self.catalog.dataset_waiting(key.dataset, note, upload.order)
         return Outcome("waiting", reason="loose files wait for dataset.yaml")
 
     def _is_committed(self, dataset: str, config_key: str, upload: Upload) -> bool:
