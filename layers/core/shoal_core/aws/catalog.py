@@ -214,6 +214,13 @@ class Catalog:
         self._table.update(
             f"RUN#{run_id}", f"ROUND#{round_:06d}", "SET summary = :summary", {":summary": document(dict(summary))}
         )
+        self._table.update(
+            f"RUN#{run_id}",
+            "RUN",
+            "SET last_round = :round, last_summary = :summary",
+            {":round": round_, ":summary": document(dict(summary))},
+            condition="attribute_not_exists(last_round) OR last_round < :round",
+        )
 
     def run_evaluated(self, run_id: str, metrics: Mapping[str, Any]) -> None:
         """Record the metrics of the exported model on the test split."""
@@ -237,9 +244,10 @@ class Catalog:
             names=_STATUS,
         )
 
-    def run_items(self, run_id: str) -> list[dict[str, Any]]:
-        """A run's record, stages and rounds. Raises `NotFound`."""
-        items = list(self._table.query(f"RUN#{run_id}"))
+    def run_items(self, run_id: str, with_rounds: bool = True) -> list[dict[str, Any]]:
+        """A run's record and stages, and its rounds, which may be hundreds. Raises `NotFound`."""
+        # ROUND# sorts before RUN and STAGE#.
+        items = list(self._table.query(f"RUN#{run_id}", "" if with_rounds else "RUN"))
         if not any(item["sk"] == "RUN" for item in items):
             raise NotFound(f"Run {run_id!r} doesn't exist.", "See GET /runs for those that do.")
         return items

@@ -66,11 +66,11 @@ class Table:
             )
         return decode(answer["Item"]) if "Item" in answer else None
 
-    def query(self, pk: str, prefix: str = "") -> Iterator[dict[str, Any]]:
-        """Items of one partition in order of `sk`, those that begin with `prefix`."""
+    def query(self, pk: str, first: str = "") -> Iterator[dict[str, Any]]:
+        """Items of one partition in order of `sk`, from `first` on."""
         condition, values = "pk = :pk", {":pk": pk}
-        if prefix:
-            condition, values = condition + " AND begins_with(sk, :prefix)", {**values, ":prefix": prefix}
+        if first:
+            condition, values = condition + " AND sk >= :first", {**values, ":first": first}
         yield from self._pages(KeyConditionExpression=condition, values=values, ConsistentRead=True)
 
     def newest(self, kind: str, limit: int | None = None) -> Iterator[dict[str, Any]]:

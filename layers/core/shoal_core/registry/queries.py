@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from shoal_core.registry.views import dataset_view, model_view, run_view
 from shoal_core.store import ObjectStore
 
 Items = list[dict[str, Any]]
+# One small query per run; this many at once answer a list of a hundred in a moment.
+PARALLEL_QUERIES = 16
 
 
 class ReadCatalog(Protocol):
@@ -25,7 +28,7 @@ class ReadCatalog(Protocol):
     def dataset_names(self) -> list[str]:
         """See `shoal_core.aws.catalog.Catalog.dataset_names`."""
 
-    def run_items(self, run_id: str) -> Items:
+    def run_items(self, run_id: str, with_rounds: bool = True) -> Items:
         """See `shoal_core.aws.catalog.Catalog.run_items`."""
 
     def run_ids(self, dataset: str | None = None, limit: int = 100) -> list[str]:
@@ -75,8 +78,11 @@ class Queries:
     def _dataset(self, name: str, with_versions: bool) -> Dataset:
         items = self.catalog.dataset_items(name)
         unfinished = {item["run_id"] for item in items if item.get("status") == "preparing"}
-        failed = {run_id for run_id in unfinished if self.run(run_id).status == "failed"}
+        failed = {run_id for run_id in unfinished if self._status(run_id) == "failed"}
         return dataset_view(items, failed, with_versions)
+
+    def _status(self, run_id: str) -> str:
+        return run_view(self.catalog.run_items(run_id, with_rounds=False), self.architecture).status
 
     def report(self, name: str, version: str) -> dict[str, Any]:
         """What was kept of a dataset version, what was dropped, and why."""
@@ -91,7 +97,9 @@ class Queries:
     def runs(self, dataset: str | None = None, limit: int = 100) -> Runs:
         """The newest runs, of one dataset or of all."""
         ids = self.catalog.run_ids(dataset, limit)
-        return Runs(runs=[run_view(self.catalog.run_items(run_id), self.architecture, False) for run_id in ids])
+        with ThreadPoolExecutor(PARALLEL_QUERIES) as pool:
+            found = list(pool.map(lambda run_id: self.catalog.run_items(run_id, with_rounds=False), ids))
+        return Runs(runs=[run_view(items, self.architecture) for items in found])
 
     def run(self, run_id: str) -> Run:
         """One run with its rounds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -35,8 +35,8 @@ _PLATFORM_FIXES = {
 }
 
 
-def run_view(items: Iterable[Item], architecture: str, with_rounds: bool = True) -> Run:
-    """A run from its record, stages and rounds."""
+def run_view(items: Iterable[Item], architecture: str) -> Run:
+    """A run from its record, its stages, and its rounds where they are given."""
     items = list(items)
     run = next(item for item in items if item["sk"] == "RUN")
     rounds = [_round(item) for item in items if item["sk"].startswith("ROUND#")]
@@ -46,7 +46,9 @@ def run_view(items: Iterable[Item], architecture: str, with_rounds: bool = True)
     )
     settings = _document(run, "settings", {})
     invocations = sum(stage.invocations for stage in stages)
-    cost = sum(stage.cost_usd for stage in stages) + (transitions_cost(invocations, len(rounds)) if stages else 0.0)
+    cost = sum(stage.cost_usd for stage in stages) + (
+        transitions_cost(invocations, run.get("last_round", 0)) if stages else 0.0
+    )
     finished_at = run.get("finished_at")
     return Run(
         run_id=run["run_id"],
@@ -61,8 +63,8 @@ def run_view(items: Iterable[Item], architecture: str, with_rounds: bool = True)
         settings=settings,
         inferred=_document(run, "inferred", []),
         warnings=_document(run, "warnings", []),
-        progress=_progress(run, rounds, settings),
-        rounds=rounds if with_rounds else [],
+        progress=_progress(run, settings),
+        rounds=rounds,
         stages=stages,
         seconds=_seconds(run["created_at"], finished_at or run["updated_at"]),
         gb_seconds=round(sum(stage.gb_seconds for stage in stages), 3),
@@ -99,8 +101,8 @@ def _round(item: Item) -> RoundSummary:
     return RoundSummary.model_validate_json(item["summary"])
 
 
-def _progress(run: Item, rounds: Sequence[RoundSummary], settings: Mapping[str, Any]) -> Progress:
-    last = rounds[-1] if rounds else None
+def _progress(run: Item, settings: Mapping[str, Any]) -> Progress:
+    last = RoundSummary.model_validate_json(run["last_summary"]) if "last_summary" in run else None
     return Progress(
         shards_done=len(run.get("shards_done", ())),
         shards_total=run.get("shards_total", 0),
