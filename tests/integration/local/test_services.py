@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote_plus, urlsplit
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from tests.integration.local.conftest import wait_until
@@ -112,6 +113,20 @@ def test_a_form_encoded_body_isnt_lost_and_ranges_are_exact(cloud):
     assert (part["Body"].read(), part["ContentRange"]) == (b"1&b", "bytes 2-4/7")
     assert code_of(s3.get_object, Bucket=PLAIN, Key="form", Range="bytes=7-") == "InvalidRange"
     assert code_of(s3.get_object, Bucket=PLAIN, Key="nothing") == "NoSuchKey"
+
+
+def test_what_a_client_uploads_in_parts_reads_back_with_its_checksum_verified(cloud, tmp_path):
+    s3 = cloud.client("s3")
+    file = tmp_path / "big"
+    file.write_bytes(PART + b"-" + PART)
+    in_parts = TransferConfig(multipart_threshold=len(PART), multipart_chunksize=len(PART))
+    s3.upload_file(str(file), PLAIN, "big", Config=in_parts)
+    found = s3.get_object(Bucket=PLAIN, Key="big", ChecksumMode="ENABLED")
+    assert found["Body"].read() == file.read_bytes()
+    head = s3.head_object(Bucket=PLAIN, Key="big", ChecksumMode="ENABLED")
+    assert found["ChecksumType"] == head["ChecksumType"] == "COMPOSITE"
+    assert found["ChecksumCRC32"] == head["ChecksumCRC32"]
+    assert head["ChecksumCRC32"].endswith("-3")
 
 
 def test_one_of_sixteen_conditional_writers_wins(cloud):

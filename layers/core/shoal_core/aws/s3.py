@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from shoal_core.aws.clients import client, error_code, service_errors
 from shoal_core.errors import NotFound
 
-_MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "NoSuchBucket"})
+_MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "NoSuchBucket", "KeyTooLongError"})
 READ_AHEAD = 1 << 20
 
 

@@ -13,6 +13,10 @@ from botocore.exceptions import ClientError
 
 from shoal_core.aws.clients import client, error_code, service_errors
 from shoal_core.aws.config import environment
+from shoal_core.errors import Unavailable
+
+# DynamoDB refuses to look for a longer partition key; names come from URLs, and nothing can be kept under such a one.
+MAX_PK_BYTES = 2048
 
 Value = str | int | set[int]
 Item = dict[str, Any]
@@ -60,6 +64,8 @@ class Table:
 
     def get(self, pk: str, sk: str) -> dict[str, Any] | None:
         """One item, read consistently; None when there is none."""
+        if len(pk.encode()) > MAX_PK_BYTES:
+            return None
         with service_errors(f"Table {self.name}"):
             answer = client("dynamodb").get_item(
                 TableName=self.name, Key=encode({"pk": pk, "sk": sk}), ConsistentRead=True
@@ -68,6 +74,8 @@ class Table:
 
     def query(self, pk: str, first: str = "") -> Iterator[dict[str, Any]]:
         """Items of one partition in order of `sk`, from `first` on."""
+        if len(pk.encode()) > MAX_PK_BYTES:
+            return
         condition, values = "pk = :pk", {":pk": pk}
         if first:
             condition, values = condition + " AND sk >= :first", {**values, ":first": first}
@@ -98,7 +106,12 @@ class Table:
         return self.put_all_new([item])
 
     def put_all_new(self, items: list[Mapping[str, Value]], *updates: Item) -> bool:
-        """Write items and apply `updates` in one transaction, unless one of the items' keys is taken; then False."""
+        """Write items and apply `updates` in one transaction; False when a key is taken or an update's condition fails.
+
+        Raises:
+            Unavailable: DynamoDB cancelled the transaction for another reason, such as one that was under way on the
+                same items. That says nothing about the conditions.
+        """
         puts: list[Item] = [
             {
                 "Put": {
@@ -114,9 +127,15 @@ class Table:
             with service_errors(f"Table {self.name}"):
                 client("dynamodb").transact_write_items(TransactItems=[*puts, *changes])
         except ClientError as error:
-            if error_code(error) == "TransactionCanceledException":
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            reasons = {reason.get("Code", "None") for reason in error.response.get("CancellationReasons", ())}
+            if "ConditionalCheckFailed" in reasons:
                 return False
-            raise
+            raise Unavailable(
+                f"Table {self.name} cancelled a transaction: {', '.join(sorted(reasons - {'None'}))}.",
+                "Nothing to do: it is retried.",
+            ) from error
         return True
 
     def update(
