@@ -2,8 +2,8 @@
 
 Run it with an interpreter that has scikit-learn and Pillow; Shoal itself needs no scikit-learn:
 
-    python3 -m venv /tmp/digits && /tmp/digits/bin/pip install scikit-learn pillow
-    /tmp/digits/bin/python examples/digits/make_digits.py
+    python3 -m venv .venv-digits && .venv-digits/bin/pip install scikit-learn pillow
+    .venv-digits/bin/python examples/digits/make_digits.py
 
 The same versions of zlib and Pillow write the same bytes again: names are sorted and every time stamp is fixed.
 """

@@ -21,6 +21,6 @@ def handler(event: MergeRoundEvent) -> dict[str, Any]:
     state = merge_round(artifacts(), event.run_id, event.round)
     record = read_round(artifacts(), event.run_id, event.round)
     catalog().round_merged(
-        event.run_id, event.round, record.model_dump(include={"round", "loss", "learning_rate", "validation"})
+        event.run_id, event.round, record.model_dump(include={"round", "loss", "learning_rate", "validation", "reason"})
     )
     return state.model_dump()

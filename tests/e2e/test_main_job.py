@@ -126,3 +126,19 @@ def test_two_images_as_json(digits: LocalCloud) -> None:
     instances = [{"b64": base64.b64encode(path.read_bytes()).decode()} for path in HELD_OUT[:2]]
     answer = digits.http("POST", "/models/digits/predict", json.dumps(instances).encode(), "application/json")
     assert len(answer.body["predictions"]) == 2
+
+
+def test_doctor_shows_events_that_were_given_up(cloud: LocalCloud) -> None:
+    queues = cloud.client("sqs")
+    (url,) = queues.list_queues(QueueNamePrefix="shoal-failed-events")["QueueUrls"]
+
+    def look() -> dict[str, str]:
+        checks = json.loads(cloud.shoal("doctor", "--json", check=False).stdout)["checks"]
+        return next(check for check in checks if check["name"] == "queue shoal-failed-events")
+
+    assert look()["level"] == "ok"
+    queues.send_message(QueueUrl=url, MessageBody="{}")
+    assert look()["level"] == "warning"
+    assert "upload again" in look()["fix"]
+    queues.purge_queue(QueueUrl=url)
+    assert look()["level"] == "ok"

@@ -5,25 +5,30 @@ import pytest
 import torch
 
 from shoal_core.graphs.losses import loss_for
-from shoal_core.graphs.optimizers import Adam, Sgd
+from shoal_core.graphs.optimizers import Adam, AdamW, Sgd, decays
 from shoal_core.graphs.recipes import build_forward, default_config
 from shoal_core.graphs.training_step import build_training_step
-from tests.torch.networks import loss
+from tests.torch.networks import Buffers, loss
 from tests.unit.graphs.networks import NETWORK_IDS, NETWORKS, batch, load, prefixed, run
 
 pytestmark = pytest.mark.torch
 
 RATE = 0.001
-# Ours, and PyTorch's with the same settings; SGD there couples its weight decay, so it is compared without.
+# Ours, and PyTorch's with the same settings.
 OPTIMIZERS = {
     "sgd": (Sgd(), lambda tensors: torch.optim.SGD(tensors, lr=RATE, momentum=0.9)),
     "adam": (Adam(), lambda tensors: torch.optim.Adam(tensors, lr=RATE)),
-    "adamw": (Adam(weight_decay=0.1), lambda tensors: torch.optim.AdamW(tensors, lr=RATE, weight_decay=0.1)),
+    "adamw": (AdamW(weight_decay=0.1), lambda tensors: torch.optim.AdamW(tensors, lr=RATE)),
 }
 
 
-def small_config(recipe):
-    return {"cnn": {"channels": [3, 4], "convolutions": 2, "hidden": 5}, "mlp": {"hidden": [5, 4]}}[recipe]
+CONFIGS = {
+    "cnn": {"channels": [3, 4], "convolutions": 2, "hidden": 5},
+    "linear": {},
+    "mlp": {"hidden": [5, 4]},
+    "resnet": {"channels": [4, 6], "blocks": 2, "normalization": "group", "groups": 2},
+    "vgg": {"channels": [3, 4], "convolutions": 2, "hidden": 5},
+}
 
 
 @pytest.mark.parametrize("size", ["small", "default"])
@@ -31,23 +36,31 @@ def small_config(recipe):
 @pytest.mark.parametrize(("recipe", "signature"), NETWORKS, ids=NETWORK_IDS)
 def test_steps_equal_pytorch(recipe, signature, optimizer, size):
     ours, theirs = OPTIMIZERS[optimizer]
-    config = small_config(recipe) if size == "small" else default_config(recipe, signature, 1400)
+    config = CONFIGS[recipe] if size == "small" else default_config(recipe, signature, 1400)
     forward = build_forward(recipe, config, signature, seed=0)
     session = load(build_training_step(forward, loss_for(signature.task), ours))
     feeds = prefixed(forward)
     feeds |= {f"state.{slot}.{name}": np.zeros_like(x) for slot in ours.slots for name, x in forward.initial.items()}
 
     leaves = {name: torch.from_numpy(value.copy()).requires_grad_() for name, value in forward.initial.items()}
-    torch_optimizer = theirs(list(leaves.values()))
+    buffers = Buffers(forward.buffers)
+    decaying = {name for name, leaf in leaves.items() if decays(name, leaf.ndim)}
+    groups = [
+        {"params": [leaves[name] for name in leaves if name in decaying], "weight_decay": ours.weight_decay},
+        {"params": [leaves[name] for name in leaves if name not in decaying], "weight_decay": 0.0},
+    ]
+    torch_optimizer = theirs(groups)
     for step in range(3):
         tensors = batch(signature, 6, seed=step)
         outputs = run(session, {**tensors, **feeds, "learning_rate": np.float32(RATE), "step": np.float32(step)})
         feeds = {name.removeprefix("new."): value for name, value in outputs.items() if name != "loss"}
 
         torch_optimizer.zero_grad()
-        expected = loss(recipe, signature, tensors, leaves)
+        expected = loss(recipe, signature, tensors, leaves, buffers)
         expected.backward()
         torch_optimizer.step()
+        for name, tensor in buffers.tensors.items():
+            np.testing.assert_allclose(feeds[f"buffer.{name}"], tensor.numpy(), atol=1e-5 if step == 0 else 1e-3)
         assert outputs["loss"] == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
         if step == 0:
             # Later steps start from parameters that differ in the last bits already.

@@ -11,6 +11,7 @@ datasets/<name>/<version>/request.json                  what was uploaded, and t
 runs/<run>/settings.json  the resolved settings
            graphs/forward.onnx, graphs/step.onnx
            checkpoints/checkpoint-000012.safetensors
+           averages/average-000012.safetensors          the weights' moving average, where the run has one
            updates/round-000012/update-000.safetensors
            rounds/round-000012.json                     metrics of one round, written after its checkpoint
            evaluation/shard-00000.json, evaluation.json
@@ -103,6 +104,9 @@ class RunKeys:
 
     def checkpoint(self, round_: int) -> str:
         return f"{self.prefix}checkpoints/checkpoint-{round_:06d}.safetensors"
+
+    def average(self, round_: int) -> str:
+        return f"{self.prefix}averages/average-{round_:06d}.safetensors"
 
     def update(self, round_: int, worker: int) -> str:
         return f"{self.prefix}updates/round-{round_:06d}/update-{worker:03d}.safetensors"

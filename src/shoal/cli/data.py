@@ -24,7 +24,11 @@ SHOW_UPLOAD_BYTES = 8 * 1024 * 1024
 @click.option("--name", metavar="NAME", help="The dataset's name; made from PATH's when left out.")
 @click.option("--target", metavar="COLUMN", help="The column to predict (tables).")
 @click.option("--task", type=click.Choice(["classification", "regression"]), help="Inferred when left out.")
-@click.option("--recipe", type=click.Choice(["mlp", "cnn"]), help="The network; inferred when left out.")
+@click.option(
+    "--recipe",
+    type=click.Choice(["mlp", "cnn", "linear", "resnet", "vgg"]),
+    help="The network; inferred when left out.",
+)
 @click.option("--workers", type=click.IntRange(1, 40), metavar="N", help="Training workers, 1 to 40.")
 @click.option("--rounds", type=click.IntRange(1, 500), metavar="N", help="Rounds of training at most, 1 to 500.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A dataset.yaml to use.")
@@ -92,7 +96,10 @@ def follow(run: Run, out: Output) -> None:
 
 def results(run: Run, out: Output) -> None:
     """Write what a finished run came to, for people."""
-    names = ("accuracy", "precision", "recall", "f1", "mae", "rmse", "r2")
+    names = (
+        *("accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "calibration_error"),
+        *("top_3_accuracy", "top_5_accuracy", "mae", "rmse", "r2", "median_absolute_error"),
+    )
     found = [f"{name} {run.metrics[name]:.4f}" for name in names if isinstance(run.metrics.get(name), int | float)]
     if found:
         out.line(f"test: {', '.join(found)}")

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoal.local.lifecycle import Status, home_of
+from shoal.local.lifecycle import Status, make_home
 from shoal_core.errors import Conflict, NotFound, ShoalError
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def run(
     folder = folder.resolve()
     if not (folder / TEMPLATE).is_file():
         raise NotFound(f"There is no {TEMPLATE} in {str(folder)!r}.", "Run this where Shoal's template.yaml is.")
-    home = home_of(folder)
-    home.mkdir(parents=True, exist_ok=True)
+    home = make_home(folder)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -178,9 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
         fix = error.fix if isinstance(error, ShoalError) else "See cloud.log beside this file."
         _log.error("The cloud didn't start: %s %s", reason, fix, exc_info=not known)
         if not isinstance(error, Conflict):
-            home = home_of(options.folder)
-            home.mkdir(parents=True, exist_ok=True)
-            write_json(home / "failure.json", {"pid": os.getpid(), "reason": reason, "fix": fix})
+            write_json(make_home(options.folder) / "failure.json", {"pid": os.getpid(), "reason": reason, "fix": fix})
         return 1
     return 0
 

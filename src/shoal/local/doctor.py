@@ -14,7 +14,7 @@ from typing import Literal
 
 import psutil
 
-from shoal.local.lifecycle import home_of, status
+from shoal.local.lifecycle import home_of, make_home, status
 
 SUPPORTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 NEEDED_MEMORY_BYTES = 2 << 30
@@ -60,7 +60,32 @@ def diagnose(folder: Path | str = ".") -> list[Check]:
     """
     folder = Path(folder).resolve()
     checks = [_python(), *_packages(), _state_folder(folder), *_ports(folder), _memory(), _disk(folder)]
-    return [*checks, _python_for_build(), _docker(), *_recorded(folder)]
+    return [*checks, _python_for_build(), _docker(), *_failed_events(folder), *_recorded(folder)]
+
+
+def _failed_events(folder: Path) -> Iterator[Check]:
+    """Uploads whose event was given up: nothing else shows them."""
+    running = status(folder)
+    if running is None:
+        return
+    import boto3  # late: nothing else here needs it
+
+    queues = boto3.client(
+        "sqs",
+        endpoint_url=running.aws_endpoint,
+        region_name=running.region,
+        aws_access_key_id=running.access_key_id,
+        aws_secret_access_key=running.secret_access_key,
+    )
+    for url in queues.list_queues().get("QueueUrls", []):
+        answer = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        count = int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        name = url.rpartition("/")[2]
+        if not count:
+            yield Check(f"queue {name}", "ok", "empty")
+            continue
+        fix = "Read `shoal logs ingest_upload`, mend the cause and upload again; events are kept for 14 days."
+        yield Check(f"queue {name}", "warning", f"{count} events that were given up", fix)
 
 
 def _python() -> Check:
@@ -82,7 +107,7 @@ def _packages() -> Iterator[Check]:
 def _state_folder(folder: Path) -> Check:
     home = home_of(folder)
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_home(folder)
     except OSError as error:
         return Check("state folder", "error", f"{home}: {error.strerror}", "Set SHOAL_HOME to a writable folder.")
     if not os.access(home, os.W_OK):

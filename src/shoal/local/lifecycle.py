@@ -86,6 +86,13 @@ def home_of(folder: Path | str = ".") -> Path:
     return Path(home).resolve() if home else Path(folder).resolve() / ".shoal"
 
 
+def make_home(folder: Path | str = ".") -> Path:
+    """`home_of` the folder, made where it isn't there; for its owner only, since it holds the token and the data."""
+    home = home_of(folder)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return home
+
+
 def up(
     folder: Path | str = ".",
     *,
@@ -129,8 +136,7 @@ def up(
 
 
 def _start_process(folder: Path, port: int | None, api_port: int | None) -> Status:
-    home = home_of(folder)
-    home.mkdir(parents=True, exist_ok=True)
+    home = make_home(folder)
     (home / "failure.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "shoal.local.daemon", "--folder", str(folder)]
     command += [] if port is None else ["--port", str(port)]

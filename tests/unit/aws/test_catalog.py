@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from shoal_core.aws import table as table_module
 from shoal_core.aws.catalog import Catalog
 from shoal_core.errors import NotFound
 from shoal_core.registry.records import ModelVersion, Source
@@ -44,7 +47,25 @@ def test_a_run_keeps_the_number_that_it_reserved(catalog: Catalog) -> None:
     assert [catalog.reserve_version("flowers", run) for run in ("a", "b", "a")] == [1, 2, 1]
 
 
-def test_runs_that_reserve_at_once_get_numbers_of_their_own(catalog: Catalog) -> None:
+class OneAtATime:
+    """DynamoDB, one request at a time, as in the embedded cloud: in threads, moto's transactions aren't atomic."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._lock = client, threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def alone(**arguments: Any) -> Any:
+            with self._lock:
+                return call(**arguments)
+
+        return alone
+
+
+def test_runs_that_reserve_at_once_get_numbers_of_their_own(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = OneAtATime(table_module.client("dynamodb"))
+    monkeypatch.setattr(table_module, "client", lambda service: served)
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda run: catalog.reserve_version("flowers", f"run-{run % 8}"), range(16)))
     assert sorted(set(numbers)) == list(range(1, 9))

@@ -19,11 +19,16 @@ split: {validation: 0.2, test: 0.1}
 seed: 7
 workers: 2
 rounds: 10
-training: {optimizer: sgd, learning_rate: 1e-3, batch_size: 32, epochs: 5}
+training:
+  {optimizer: sgd, learning_rate: 1e-3, batch_size: 32, epochs: 5, momentum: 0.8, nesterov: true, weight_decay: 5e-4,
+  clip_norm: 1, loss: focal, class_weights: balanced, label_smoothing: 0.1, focal_gamma: 1.5, huber_delta: 2,
+  schedule: plateau, warmup_rounds: 0.5, decay_factor: 0.3, decay_rounds: 2, patience: 0, ema: 0.9}
 """
     found = parse_config(text)
     assert (found.task, found.target, found.image_size, found.workers) == ("classification", "species", (28, 20), 2)
     assert found.training.learning_rate == 0.001
+    assert (found.training.weight_decay, found.training.nesterov, found.training.patience) == (0.0005, True, 0)
+    assert None not in found.training.model_dump().values()
     assert found.split.validation == 0.2
 
 
@@ -47,6 +52,17 @@ def test_one_number_is_a_square():
         (b"split: {validation: 0.5, test: 0.5}", "at least 0.1 for training", "Lower"),
         (b"split: half", "split: 'half'", "validation"),
         (b"training: {learning_rate: .inf}", "learning_rate: inf", "above 0"),
+        (b"training: {optimizer: adagrad}", "training.optimizer: 'adagrad'", "adam, adamw, sgd or lion"),
+        (b"training: {nesterov: 1}", "training.nesterov: 1", "true or false"),
+        (b"training: {schedule: linear}", "training.schedule: 'linear'", "cosine, step, plateau or constant"),
+        (b"training: {class_weights: [1, 2]}", "training.class_weights: [1, 2]", "none or balanced"),
+        (b"training: {label_smoothing: 0.6}", "training.label_smoothing: 0.6", "0 to 0.5"),
+        (b"training: {clip_norm: 0}", "training.clip_norm: 0", "above 0"),
+        (b"training: {decay_factor: 1}", "training.decay_factor: 1", "below 1"),
+        (b"training: {ema: true}", "training.ema: True", "below 1"),
+        (b"training: {patience: -1}", "training.patience: -1", "0 to 500"),
+        (b"training: {weight_dekay: 0.1}", "unknown field 'weight_dekay'", "Did you mean 'weight_decay'?"),
+        (b"training: 5", "training: 5", "learning_rate"),
         (b"- a\n- b", "holds a list", "field: value"),
         (b"a: [", "line 1", "field: value"),
         (b"\xff\xfe", "UTF-8", "UTF-8"),

@@ -1,5 +1,6 @@
 import pytest
 
+from shoal_core.data.config import IMAGE_RECIPES
 from shoal_core.data.plan import ObjectSlice, Plan, TableSlice
 from shoal_core.errors import BadArchive, BadConfig, BadDataset, BadInput, BadTable, NotFound
 from tests.support.stores import MemoryStore
@@ -117,7 +118,7 @@ def test_a_bad_upload_is_refused(files, error, reason, fix):
         ("d.zip", {"target": "x"}, "target"),
         ("d.zip", {"task": "regression"}, "task"),
         ("t.csv", {"image_size": 8}, "image_size"),
-        ("t.csv", {"recipe": "cnn"}, "recipe"),
+        *(("t.csv", {"recipe": recipe}, f"recipe: {recipe} needs images") for recipe in sorted(IMAGE_RECIPES)),
     ],
 )
 def test_settings_of_the_other_kind_are_refused(name, config, reason):

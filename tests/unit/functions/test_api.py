@@ -34,7 +34,11 @@ def test_the_openapi_document_is_valid_and_complete(trained: Trained) -> None:
         "/models/{name}/predict",
     }
     assert document["security"] == [{"token": []}]
-    assert document["paths"]["/healthz"]["get"]["security"] == []
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            is_open = path in ("/healthz", "/openapi.json")
+            assert (operation.get("security") == []) == is_open
+            assert ({"401", "403"} <= set(operation["responses"])) != is_open
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,9 @@ def test_lists_show_datasets_runs_and_models(trained: Trained) -> None:
     assert sum(dataset["samples"].values()) == 1767
     (run,) = get("/runs", queryStringParameters={"dataset": "digits"})[1]["runs"]
     assert run["rounds"] == []
+    assert run["metrics"]["accuracy"] > 0.9
+    assert "per_class" not in run["metrics"]
+    assert "per_class" in get(f"/runs/{run['run_id']}")[1]["metrics"]
     assert get("/runs", queryStringParameters={"dataset": "other"})[1]["runs"] == []
     (model,) = get("/models")[1]["models"]
     assert (model["name"], model["production"], model["versions"]) == ("digits", 1, 1)

@@ -12,7 +12,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from shoal_core.graphs.autodiff import backward, trace
-from shoal_core.graphs.builder import GraphBuilder
+from shoal_core.graphs.builder import OPSET, GraphBuilder
 from shoal_core.graphs.shapes import Shape
 
 Array = np.ndarray
@@ -23,7 +23,10 @@ SEED = "cotangent"
 
 @dataclass(frozen=True)
 class Case:
-    """One operator in one use. `build` emits it from the operands' names and returns the output's name."""
+    """One operator in one use. `build` emits it from the operands' names and returns the output's name.
+
+    The last `buffers` operands are buffers: they aren't differentiated, and the operator runs as it trains.
+    """
 
     name: str
     shapes: tuple[Shape, ...]
@@ -33,6 +36,8 @@ class Case:
     high: float = 1.0
     distinct: bool = False
     sizes: Sequence[dict[str, int]] = field(default=SIZES)
+    buffers: int = 0
+    opset: int = OPSET
 
     @property
     def dtype(self) -> type:
@@ -44,7 +49,7 @@ class Case:
         return TensorProto.FLOAT if self.single else TensorProto.DOUBLE
 
     def forward(self) -> onnx.ModelProto:
-        graph = GraphBuilder(namespace="forward")
+        graph = GraphBuilder(self.opset, namespace="forward")
         names = [graph.input(f"operand{index}", self.element_type, shape) for index, shape in enumerate(self.shapes)]
         graph.output(self.build(graph, *names))
         return graph.build("case")
@@ -70,27 +75,41 @@ class Gradients:
 
     def __init__(self, case: Case) -> None:
         model = case.forward()
+        self.inputs = [value.name for value in model.graph.input]
+        count = len(self.inputs) - case.buffers
+        self.names, buffers = self.inputs[:count], self.inputs[count:]
         output = model.graph.output[0].name
-        self.names = [value.name for value in model.graph.input]
-        graph = GraphBuilder(namespace="backward")
-        tape = trace(graph, model, self.names)
+        forward = GraphBuilder(case.opset, namespace="backward")
+        trace(forward, model, self.names, buffers)
+        forward.output(output)
+        self.forward = onnxruntime.InferenceSession(forward.build("case").SerializeToString())
+
+        graph = GraphBuilder(case.opset, namespace="backward")
+        tape = trace(graph, model, self.names, buffers)
         graph.input(SEED, case.element_type, graph.shape(output))
         gradients = backward(graph, tape, {output: SEED}, self.names)
-        graph.output(graph.emit("Identity", output, output="output"))
         for name in self.names:
             assert graph.shape(gradients[name]) == graph.shape(name)
             graph.output(graph.emit("Identity", gradients[name], output=f"gradient.{name}"))
+        for name in buffers:
+            graph.output(graph.emit("Identity", tape.renewed[name], output=f"new.{name}"))
         self.session = onnxruntime.InferenceSession(graph.build("case").SerializeToString())
-        self.forward = onnxruntime.InferenceSession(model.SerializeToString())
 
     def value(self, operands: list[Array]) -> Array:
-        """The operator's result."""
-        return self.forward.run(None, dict(zip(self.names, operands, strict=True)))[0]
+        """The operator's result; with buffers, as it trains."""
+        return self.forward.run(None, dict(zip(self.inputs, operands, strict=True)))[0]
 
     def of(self, operands: list[Array], seed: Array) -> list[Array]:
-        """The gradient of sum(output * seed) with respect to each operand."""
-        feeds = {**dict(zip(self.names, operands, strict=True)), SEED: seed}
-        return self.session.run([f"gradient.{name}" for name in self.names], feeds)
+        """The gradient of sum(output * seed) with respect to each operand that isn't a buffer."""
+        return self.session.run([f"gradient.{name}" for name in self.names], self._feeds(operands, seed))
+
+    def renewed(self, operands: list[Array], seed: Array) -> list[Array]:
+        """The buffers' new values."""
+        names = [f"new.{name}" for name in self.inputs[len(self.names) :]]
+        return self.session.run(names, self._feeds(operands, seed))
+
+    def _feeds(self, operands: list[Array], seed: Array) -> dict[str, Array]:
+        return {**dict(zip(self.inputs, operands, strict=True)), SEED: seed}
 
 
 def node(graph: GraphBuilder, operator: str, inputs: list[str], outputs: int, **attributes: Any) -> list[str]:
@@ -124,6 +143,52 @@ def conv(**attributes: Any) -> Callable[..., str]:
 def integers_last(operator: str, *values: list[int], **attributes: Any) -> Callable[..., str]:
     """An operator whose inputs after the first are constant integers."""
     return lambda g, x: g.emit(operator, x, *(g.integers(*value) for value in values), **attributes)
+
+
+def indexed(operator: str, indices: Any, **attributes: Any) -> Callable[..., str]:
+    """An operator whose second input is constant indices."""
+    return lambda g, x, *rest: g.emit(operator, x, g.constant(np.asarray(indices, dtype=np.int64)), *rest, **attributes)
+
+
+def recurrent(operator: str, output: int = 0, **attributes: Any) -> Callable[..., str]:
+    """One of the outputs Y, Y_h and Y_c; the operands are X, W, R, B and the first states."""
+
+    def build(g: GraphBuilder, x: str, w: str, r: str, *rest: str) -> str:
+        bias, states = rest[:1], rest[1:]
+        inputs = [x, w, r, *bias, *(["", *states] if states else [])]
+        outputs = [g.new_output("y") if index == output else "" for index in range(output + 1)]
+        g.copy(helper.make_node(operator, inputs, outputs, **attributes))
+        return outputs[output]
+
+    return build
+
+
+def recurrent_shapes(gates: int, directions: int = 1, states: int = 0, bias: bool = True) -> tuple[Shape, ...]:
+    """Operands of a recurrent operator with 3 inputs and 2 units, over 4 steps."""
+    shapes: list[Shape] = [(4, "N", 3), (directions, 2 * gates, 3), (directions, 2 * gates, 2)]
+    shapes += [(directions, 4 * gates)] if bias else []
+    return (*shapes, *[(directions, "N", 2)] * states)
+
+
+def rounded(g: GraphBuilder, x: str) -> str:
+    """Piecewise constant functions: they have no slope."""
+    scaled = g.emit("Mul", x, g.scalar(3, x))
+    return g.emit("Sum", *(g.emit(operator, scaled) for operator in ("Floor", "Ceil", "Round", "Sign")))
+
+
+def statistics(g: GraphBuilder, x: str) -> list[str]:
+    """Constant means and variances of two channels."""
+    return [g.constant(np.asarray(values, dtype=g.dtype(x))) for values in ((0.2, -0.1), (0.5, 1.5))]
+
+
+def resize(*scales: float) -> Callable[..., str]:
+    def build(g: GraphBuilder, x: str) -> str:
+        factors = g.constant(np.asarray([1, 1, *scales], dtype=np.float32))
+        return g.emit(
+            "Resize", x, "", factors, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        )
+
+    return build
 
 
 BATCH = ("N", 4)
@@ -252,4 +317,142 @@ CASES = [
     Case("softmax_axis", (("N", 3, 2),), unary("Softmax", axis=1)),
     Case("log_softmax", (BATCH,), unary("LogSoftmax")),
     Case("log_softmax_axis", (("N", 3, 2),), unary("LogSoftmax", axis=-2)),
+    Case("sum", (BATCH, (4,), ("N", 1)), lambda g, *x: g.emit("Sum", *x)),
+    Case("mean", (BATCH, (4,), ("N", 1)), lambda g, *x: g.emit("Mean", *x), single=True),
+    Case("max", (BATCH, (4,), BATCH), lambda g, *x: g.emit("Max", *x)),
+    Case("min", (BATCH, (4,)), binary("Min")),
+    Case("max_equal", (BATCH,), lambda g, x: g.emit("Max", x, g.emit("Identity", x))),
+    Case("rounded", (BATCH,), lambda g, x: g.emit("Add", x, rounded(g, x))),
+    Case("reciprocal", (BATCH,), unary("Reciprocal"), low=0.5, high=2),
+    Case("sin", (BATCH,), unary("Sin")),
+    Case("cos", (BATCH,), unary("Cos")),
+    Case("cast_like", (BATCH,), lambda g, x: g.emit("CastLike", x, g.constant(np.float64(0)))),
+    Case("dropout", (BATCH,), lambda g, x: g.emit("Dropout", x, g.constant(np.float32(0.3)), g.constant(np.False_))),
+    Case("elu", (BATCH,), unary("Elu", alpha=0.7), single=True),
+    Case("selu", (BATCH,), unary("Selu"), single=True),
+    Case("celu", (BATCH,), unary("Celu", alpha=0.7), single=True),
+    Case("hard_sigmoid", (BATCH,), unary("HardSigmoid", alpha=0.5, beta=0.75), single=True, distinct=True),
+    Case("hard_swish", (BATCH,), unary("HardSwish"), single=True, low=-5, high=5),
+    Case("gelu", (BATCH,), unary("Gelu"), single=True),
+    Case("gelu_tanh", (BATCH,), unary("Gelu", approximate="tanh"), single=True),
+    Case("erf", (BATCH,), unary("Erf"), single=True),
+    Case("softplus", (BATCH,), unary("Softplus"), single=True),
+    Case("softsign", (BATCH,), unary("Softsign"), single=True),
+    Case("mish", (BATCH,), unary("Mish"), single=True),
+    Case("prelu", (IMAGE, (2, 1, 1)), binary("PRelu"), single=True),
+    Case("reduce_l1", (IMAGE,), integers_last("ReduceL1", [1, -1])),
+    Case("reduce_l2", (IMAGE,), integers_last("ReduceL2", [1, 2], keepdims=0), single=True),
+    Case("reduce_sum_square", (IMAGE,), integers_last("ReduceSumSquare", [0], keepdims=0)),
+    Case("reduce_log_sum", (IMAGE,), integers_last("ReduceLogSum", [3]), single=True, low=0.5, high=2),
+    Case("reduce_log_sum_exp", (IMAGE,), integers_last("ReduceLogSumExp", [-1], keepdims=0)),
+    Case("reduce_max", (IMAGE,), integers_last("ReduceMax", [1, 2], keepdims=0), distinct=True),
+    Case("reduce_min", (IMAGE,), integers_last("ReduceMin", [3]), distinct=True),
+    Case("reduce_max_attribute", (BATCH,), unary("ReduceMax", axes=[1]), distinct=True, opset=16),
+    Case("reduce_prod", (BATCH,), integers_last("ReduceProd", [1]), single=True),
+    Case("cum_sum", (BATCH,), lambda g, x: g.emit("CumSum", x, g.constant(np.asarray(1)))),
+    Case(
+        "cum_sum_back", (BATCH,), lambda g, x: g.emit("CumSum", x, g.constant(np.asarray(-1)), exclusive=1, reverse=1)
+    ),
+    Case("global_max_pool", (IMAGE,), unary("GlobalMaxPool"), single=True, distinct=True),
+    Case(
+        "average_pool_ceil",
+        (IMAGE,),
+        unary("AveragePool", kernel_shape=[2, 3], strides=[2, 3], pads=[1, 0, 0, 0], ceil_mode=1),
+        single=True,
+    ),
+    Case(
+        "average_pool_ceil_count_pads",
+        (IMAGE,),
+        unary("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1),
+        single=True,
+    ),
+    Case(
+        "batch_normalization",
+        (IMAGE, (2,), (2,)),
+        lambda g, *x: g.emit("BatchNormalization", *x, *statistics(g, x[0]), epsilon=0.01),
+        single=True,
+    ),
+    Case(
+        "batch_normalization_trained",
+        (IMAGE, (2,), (2,), (2,), (2,)),
+        lambda g, *x: g.emit("BatchNormalization", *x, epsilon=0.01, momentum=0.8),
+        buffers=2,
+    ),
+    Case(
+        "batch_normalization_trained_flat",
+        (BATCH, (4,), (4,), (4,), (4,)),
+        lambda g, *x: g.emit("BatchNormalization", *x, epsilon=0.3),
+        single=True,
+        buffers=2,
+        opset=17,
+    ),
+    Case("layer_normalization", (IMAGE, (6, 7), (6, 7)), lambda g, *x: g.emit("LayerNormalization", *x, axis=2)),
+    Case("layer_normalization_single", (IMAGE, (7,)), binary("LayerNormalization", epsilon=0.01), single=True),
+    Case("instance_normalization", (IMAGE, (2,), (2,)), lambda g, *x: g.emit("InstanceNormalization", *x), single=True),
+    Case(
+        "group_normalization",
+        (("N", 6, 3, 2), (6,), (6,)),
+        lambda g, *x: g.emit("GroupNormalization", *x, num_groups=3),
+        single=True,
+    ),
+    Case("gather_elements", (BATCH,), indexed("GatherElements", [[3, 0, 3], [1, -1, 2]], axis=1)),
+    Case("gather_nd", (IMAGE,), indexed("GatherND", [[[1, 1], [0, -1]], [[1, 1], [0, 0]]])),
+    Case("gather_nd_batch", (("N", 4, 2),), indexed("GatherND", [[[3], [0]]] * 2, batch_dims=1), sizes=({"N": 2},)),
+    Case("scatter_nd", ((5, 3), (2, 3)), indexed("ScatterND", [[4], [1]])),
+    Case("scatter_nd_add", ((5, 3), (2, 3)), indexed("ScatterND", [[4], [4]], reduction="add")),
+    Case("scatter_elements", (BATCH, (2, 2)), indexed("ScatterElements", [[3, 0], [1, -1]], axis=1)),
+    Case(
+        "scatter_elements_add", (BATCH, (2, 2)), indexed("ScatterElements", [[3, 3], [1, -1]], axis=1, reduction="add")
+    ),
+    Case("top_k", (IMAGE,), lambda g, x: node(g, "TopK", [x, g.integers(3)], 2, axis=2)[0], distinct=True),
+    Case("tile", (("N", 3),), integers_last("Tile", [2, 3])),
+    Case("trilu", (IMAGE,), lambda g, x: g.emit("Trilu", x, g.constant(np.asarray(1)), upper=0)),
+    Case("depth_to_space", (("N", 8, 2, 3),), unary("DepthToSpace", blocksize=2)),
+    Case("depth_to_space_crd", (("N", 8, 2, 3),), unary("DepthToSpace", blocksize=2, mode="CRD")),
+    Case("space_to_depth", (("N", 2, 4, 6),), unary("SpaceToDepth", blocksize=2)),
+    Case("resize", (IMAGE,), resize(2, 3), single=True),
+    Case("resize_smaller", (IMAGE,), resize(0.5, 1), single=True),
+    Case("einsum_attention", (("N", 2, 5, 3), ("N", 2, 4, 3)), binary("Einsum", equation="bhqd,bhkd->bhqk")),
+    Case("einsum_three", (("N", 2), (2, 3), (3, 4)), lambda g, *x: g.emit("Einsum", *x, equation="ni,ij,jk->nk")),
+    Case("einsum_implicit", (("N", 2), (2, 3)), binary("Einsum", equation="zi, ij")),
+    Case("einsum_summed", (("N", 2), (2, 3)), binary("Einsum", equation="ni,ij->n")),
+    Case("lstm", recurrent_shapes(4, states=2), recurrent("LSTM", hidden_size=2), single=True),
+    Case("lstm_plain", recurrent_shapes(4, bias=False), recurrent("LSTM", hidden_size=2), single=True),
+    Case(
+        "lstm_both",
+        recurrent_shapes(4, 2, states=2),
+        recurrent("LSTM", hidden_size=2, direction="bidirectional"),
+        single=True,
+    ),
+    Case("lstm_last", recurrent_shapes(4), recurrent("LSTM", 1, hidden_size=2), single=True),
+    Case(
+        "lstm_cell_reverse",
+        recurrent_shapes(4, states=2),
+        recurrent("LSTM", 2, hidden_size=2, direction="reverse"),
+        single=True,
+    ),
+    Case("gru", recurrent_shapes(3, states=1), recurrent("GRU", hidden_size=2), single=True),
+    Case("gru_plain", recurrent_shapes(3, bias=False), recurrent("GRU", hidden_size=2), single=True),
+    Case(
+        "gru_both",
+        recurrent_shapes(3, 2, states=1),
+        recurrent("GRU", hidden_size=2, direction="bidirectional"),
+        single=True,
+    ),
+    Case(
+        "gru_after", recurrent_shapes(3, states=1), recurrent("GRU", hidden_size=2, linear_before_reset=1), single=True
+    ),
+    Case(
+        "gru_after_both",
+        recurrent_shapes(3, 2),
+        recurrent("GRU", hidden_size=2, linear_before_reset=1, direction="bidirectional"),
+        single=True,
+    ),
+    Case("gru_last", recurrent_shapes(3), recurrent("GRU", 1, hidden_size=2, linear_before_reset=1), single=True),
+    Case(
+        "rnn_both",
+        recurrent_shapes(1, 2, states=1),
+        recurrent("RNN", hidden_size=2, direction="bidirectional"),
+        single=True,
+    ),
 ]

@@ -33,10 +33,33 @@ REGRESSION = NetworkSignature(
     numbers=NumbersInput(mean=(1.0, -2.0), std=(2.0, 0.5), missing=(False, False)),
     task=Regression(mean=50.0, std=10.0),
 )
-SMALL = {"cnn": {"channels": [3, 4], "hidden": 5}, "mlp": {"hidden": [5, 4]}}
+SMALL: dict[str, dict[str, Any]] = {
+    "cnn": {"channels": [3, 4], "hidden": 5},
+    "linear": {},
+    "mlp": {"hidden": [5, 4]},
+    "resnet": {"channels": [3, 4]},
+    "vgg": {"channels": [3, 4], "convolutions": 1, "hidden": 5},
+}
 # Recipe and signature of every kind of network.
-NETWORKS = [("cnn", IMAGES), ("mlp", IMAGES), ("mlp", TABLE), ("mlp", REGRESSION)]
-NETWORK_IDS = ["cnn-image", "mlp-image", "mlp-table", "mlp-regression"]
+NETWORKS = [
+    ("cnn", IMAGES),
+    ("mlp", IMAGES),
+    ("mlp", TABLE),
+    ("mlp", REGRESSION),
+    ("linear", IMAGES),
+    ("linear", TABLE),
+    ("linear", REGRESSION),
+    ("resnet", IMAGES),
+    ("vgg", IMAGES),
+]
+NETWORK_IDS = [
+    f"{recipe}-{kind}"
+    for recipe, kind in zip(
+        ["cnn", "mlp", "mlp", "mlp", "linear", "linear", "linear", "resnet", "vgg"],
+        ["image", "image", "table", "regression", "image", "table", "regression", "image", "image"],
+        strict=True,
+    )
+]
 
 
 def small(recipe: str, signature: NetworkSignature, seed: int = 0) -> ForwardGraph:
@@ -67,7 +90,8 @@ def batch(signature: NetworkSignature, samples: int, seed: int = 0) -> dict[str,
 
 
 def prefixed(forward: ForwardGraph) -> dict[str, np.ndarray]:
-    return {f"param.{name}": value for name, value in forward.initial.items()}
+    parameters = {f"param.{name}": value for name, value in forward.initial.items()}
+    return parameters | {f"buffer.{name}": value for name, value in forward.buffers.items()}
 
 
 def load(model: onnx.ModelProto | bytes) -> onnxruntime.InferenceSession:

@@ -9,6 +9,8 @@ from shoal_core.graphs.export import export_model
 from shoal_core.graphs.training_step import forward_with_parameters
 from tests.unit.graphs.networks import IMAGES, NETWORK_IDS, NETWORKS, REGRESSION, batch, load, prefixed, run, small
 
+CLASSIFIERS = [network for network in NETWORKS if network[1] is not REGRESSION]
+CLASSIFIER_IDS = [name for name in NETWORK_IDS if not name.endswith("regression")]
 CLASSES = ["zebra", "ärmel", "c,\"d'"]
 
 
@@ -16,10 +18,11 @@ def forward_bytes(forward):
     return forward_with_parameters(forward).SerializeToString()
 
 
-@pytest.mark.parametrize(("recipe", "signature"), NETWORKS[:3], ids=NETWORK_IDS[:3])
+@pytest.mark.parametrize(("recipe", "signature"), CLASSIFIERS, ids=CLASSIFIER_IDS)
 def test_classification_answers_softmax_of_the_network(recipe, signature):
     forward = small(recipe, signature)
-    exported = export_model(forward_bytes(forward), forward.initial, "classification", CLASSES)
+    exported = export_model(forward_bytes(forward), forward.initial, "classification", CLASSES, buffers=forward.buffers)
+    assert {value.name for value in onnx.load_from_string(exported).graph.input} == set(forward.data_inputs)
     for samples in (1, 6):
         data = batch(signature, samples)
         logits = run(load(forward_bytes(forward)), {**data, **prefixed(forward)})["logits"].astype(np.float64)
@@ -81,3 +84,9 @@ def test_wrong_number_of_class_names_is_refused():
     forward = small("mlp", IMAGES)
     with pytest.raises(BadNetwork, match="3 classes, but 2"):
         export_model(forward_bytes(forward), forward.initial, "classification", ["a", "b"])
+
+
+def test_buffers_that_dont_fit_are_refused():
+    forward = small("resnet", IMAGES)
+    with pytest.raises(BadNetwork, match=r"Buffer 'stage0\.block0\.first\.norm\.mean'"):
+        export_model(forward_bytes(forward), forward.initial, "classification", CLASSES)

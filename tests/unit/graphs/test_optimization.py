@@ -19,7 +19,9 @@ def exported(recipe, signature):
     forward = small(recipe, signature)
     task = signature.task.kind
     graph = forward_with_parameters(forward).SerializeToString()
-    return export_model(graph, forward.initial, task, CLASSES if task == "classification" else None)
+    return export_model(
+        graph, forward.initial, task, CLASSES if task == "classification" else None, buffers=forward.buffers
+    )
 
 
 def shift(amount, axis=None):

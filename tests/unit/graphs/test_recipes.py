@@ -14,6 +14,7 @@ from shoal_core.graphs.signature import (
 )
 from shoal_core.graphs.training_step import forward_with_parameters
 from tests.unit.graphs.networks import (
+    IMAGES,
     NETWORK_IDS,
     NETWORKS,
     REGRESSION,
@@ -50,6 +51,7 @@ def test_seed_decides_the_bytes(recipe, signature):
     first, again, other = (small(recipe, signature, seed) for seed in (1, 1, 2))
     assert first.model.SerializeToString(deterministic=True) == again.model.SerializeToString(deterministic=True)
     assert all(np.array_equal(first.initial[name], again.initial[name]) for name in first.parameters)
+    assert all(np.array_equal(first.buffers[name], again.buffers[name]) for name in first.buffers)
     assert any(not np.array_equal(first.initial[name], other.initial[name]) for name in first.parameters)
 
 
@@ -59,7 +61,9 @@ def test_graph_keeps_to_portable_onnx(recipe, signature):
     assert model.ir_version <= 10
     assert [(item.domain, item.version) for item in model.opset_import] == [("", 21)]
     assert not model.graph.value_info
-    batched = [value for value in (*model.graph.input, *model.graph.output) if not value.name.startswith("param.")]
+    batched = [
+        value for value in (*model.graph.input, *model.graph.output) if not value.name.startswith(("param.", "buffer."))
+    ]
     assert {value.type.tensor_type.shape.dim[0].dim_param for value in batched} == {"N"}
     onnx.checker.check_model(model, full_check=True)
 
@@ -101,19 +105,33 @@ def test_categories_alone_are_enough():
     assert answer(small("mlp", signature), {"categories": codes}).shape == (2, 1)
 
 
+@pytest.mark.parametrize("recipe", ["cnn", "resnet", "vgg"])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 8, 8), (3, 4, 40), (1, 28, 28), (3, 64, 48), (3, 5, 7)])
-def test_cnn_default_fits_images_of_any_size(shape):
+def test_image_defaults_fit_images_of_any_size(shape, recipe):
     signature = image_signature(*shape)
-    forward = build_forward("cnn", default_config("cnn", signature, 1400), signature, seed=0)
+    forward = build_forward(recipe, default_config(recipe, signature, 1400), signature, seed=0)
     assert answer(forward, {"image": np.zeros((2, *shape), dtype=np.uint8)}).shape == (2, 10)
     # Small enough to travel: the dense layer doesn't explode with the image.
     assert sum(value.size for value in forward.initial.values()) < 4_000_000
 
 
-def test_cnn_for_the_largest_images_stays_small():
+@pytest.mark.parametrize("recipe", ["cnn", "resnet", "vgg"])
+def test_networks_for_the_largest_images_stay_small(recipe):
     signature = image_signature(3, 512, 512)
-    forward = build_forward("cnn", default_config("cnn", signature, 1400), signature, seed=0)
+    forward = build_forward(recipe, default_config(recipe, signature, 1400), signature, seed=0)
     assert sum(value.size for value in forward.initial.values()) < 4_000_000
+
+
+def test_a_resnet_with_groups_has_no_running_statistics():
+    forward = build_forward("resnet", {"channels": [3, 4], "normalization": "group", "groups": 2}, IMAGES, seed=0)
+    assert not forward.buffers
+    assert "GroupNormalization" in {node.op_type for node in forward.model.graph.node}
+    data = batch(IMAGES, 5)
+    whole = answer(forward, data)
+    # No sample sees another.
+    alone = answer(forward, {name: tensor[:1] for name, tensor in data.items()})
+    np.testing.assert_allclose(whole[:1], alone, rtol=1e-5, atol=1e-5)
+    assert np.isfinite(whole).all()
 
 
 def test_defaults_are_valid_json_configs():
@@ -130,6 +148,9 @@ def test_defaults_are_valid_json_configs():
         ("mlp", {"hidden": [0]}, TABLE, r"hidden\.0"),
         ("mlp", {"layers": 3}, TABLE, "layers"),
         ("cnn", {}, REGRESSION, "needs images"),
+        ("resnet", {}, REGRESSION, "'resnet' needs images"),
+        ("vgg", {}, TABLE, "'vgg' needs images"),
+        ("resnet", {"normalization": "layer"}, IMAGES, "normalization"),
         ("cnn", {}, image_signature(1, 3, 9), "4x4"),
     ],
 )
@@ -139,4 +160,4 @@ def test_bad_configs_are_named(recipe, config, signature, message):
 
 
 def test_recipe_names():
-    assert recipe_names() == ("cnn", "mlp")
+    assert recipe_names() == ("cnn", "linear", "mlp", "resnet", "vgg")

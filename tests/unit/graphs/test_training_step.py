@@ -1,5 +1,7 @@
 """Whole training steps, against finite differences of the loss and a numpy reference of the optimizers."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +13,7 @@ from shoal_core.graphs.optimizers import Adam, Sgd
 from shoal_core.graphs.training_step import build_training_step, forward_with_parameters
 from tests.unit.graphs.networks import IMAGES, NETWORK_IDS, NETWORKS, REGRESSION, batch, load, prefixed, run, small
 
-OPTIMIZERS = [Sgd(), Sgd(momentum=0.5, weight_decay=0.1), Adam(), Adam(weight_decay=0.1)]
+OPTIMIZERS = [Sgd(), Sgd(momentum=0.5), Adam()]
 
 
 def off_corners(forward):
@@ -21,7 +23,7 @@ def off_corners(forward):
         name: value + random.uniform(0.01, 0.1, value.shape).astype(np.float32)
         for name, value in forward.initial.items()
     }
-    return ForwardGraph(forward.model, forward.parameters, moved)
+    return replace(forward, initial=moved)
 
 
 def slots(forward, optimizer, fill=0.0):
@@ -57,15 +59,24 @@ def reference_loss(forward_session, feeds, signature):
     return ((output["prediction"][:, 0] - standardised) ** 2).mean()
 
 
+def loss_function(forward, signature):
+    """The loss in float64 from the network's answers; where it trains on the batch's statistics, as the step says."""
+    if forward.buffers:
+        step = load(build_training_step(forward, loss_for(signature.task), Sgd()))
+        return lambda feeds: float(run(step, feeds)["loss"])
+    session = load(forward_with_parameters(forward))
+    return lambda feeds: reference_loss(session, feeds, signature)
+
+
 @pytest.mark.parametrize("samples", [1, 5])
 @pytest.mark.parametrize(("recipe", "signature"), NETWORKS, ids=NETWORK_IDS)
 def test_gradients_equal_directional_differences_of_the_loss(recipe, signature, samples):
     forward = off_corners(small(recipe, signature))
-    session = load(forward_with_parameters(forward))
     loss, gradients = gradients_of(forward, signature, samples)
-    feeds = {**batch(signature, samples), **prefixed(forward)}
+    loss_of = loss_function(forward, signature)
+    feeds = step_feeds(forward, Sgd(), signature, samples)
     assert loss.shape == ()
-    assert loss == pytest.approx(reference_loss(session, feeds, signature), abs=1e-5)
+    assert loss == pytest.approx(loss_of(feeds), abs=1e-5)
     # One parameter at a time, moved along its own gradient, where the slope is the gradient's length.
     for name, gradient in gradients.items():
         length = np.linalg.norm(gradient.astype(np.float64))
@@ -74,11 +85,7 @@ def test_gradients_equal_directional_differences_of_the_loss(recipe, signature, 
         direction = (gradient / length).astype(np.float32)
         change = 2e-4
         moved = [
-            reference_loss(
-                session,
-                {**feeds, f"param.{name}": (forward.initial[name] + sign * np.float32(change) * direction)},
-                signature,
-            )
+            loss_of({**feeds, f"param.{name}": (forward.initial[name] + sign * np.float32(change) * direction)})
             for sign in (np.float32(1), np.float32(-1))
         ]
         assert (moved[0] - moved[1]) / (2 * change) == pytest.approx(length, rel=0.02, abs=2e-3), name
@@ -93,15 +100,14 @@ def test_update_equals_numpy(recipe, signature, optimizer):
     outputs = run(session, step_feeds(forward, optimizer, signature, 4, step=3, fill=0.25))
     for name, parameter in forward.initial.items():
         p, g = parameter.astype(np.float64), gradients[name].astype(np.float64)
-        decayed = p - 0.01 * optimizer.weight_decay * p
         if isinstance(optimizer, Sgd):
             m = optimizer.momentum * 0.25 + g
-            expected = decayed - 0.01 * m
+            expected = p - 0.01 * m
             np.testing.assert_allclose(outputs[f"new.state.momentum.{name}"], m, rtol=1e-5, atol=1e-6)
         else:
             m, v = 0.9 * 0.25 + 0.1 * g, 0.999 * 0.25 + 0.001 * g * g
             corrected = (m / (1 - 0.9**4)) / (np.sqrt(v / (1 - 0.999**4)) + 1e-8)
-            expected = decayed - 0.01 * corrected
+            expected = p - 0.01 * corrected
             np.testing.assert_allclose(outputs[f"new.state.m.{name}"], m, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(outputs[f"new.state.v.{name}"], v, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(outputs[f"new.param.{name}"], expected, rtol=1e-5, atol=1e-6)
@@ -133,6 +139,41 @@ def test_inputs_and_outputs_keep_the_contract():
     assert {node.domain for node in step.graph.node} == {""}
     batched = {value.name: value.type.tensor_type.shape.dim[0].dim_param for value in step.graph.input[:1]}
     assert batched == {"image": "N"}
+
+
+def test_buffers_are_inputs_and_outputs_and_follow_the_batches():
+    forward = small("resnet", IMAGES)
+    step = build_training_step(forward, loss_for(IMAGES.task), Sgd())
+    buffers = {f"buffer.{name}" for name in forward.buffers}
+    assert buffers and buffers <= {value.name for value in step.graph.input}
+    assert {f"new.{name}" for name in buffers} <= {value.name for value in step.graph.output}
+    assert not buffers & {f"buffer.{name}" for name in forward.parameters}
+    assert set(forward.data_inputs) == {"image"}
+    session, feeds = load(step), step_feeds(forward, Sgd(), IMAGES, 6, rate=0.0)
+    # The stem's statistics don't depend on what is trained: they approach those of the repeated batch.
+    for _ in range(200):
+        outputs = run(session, feeds)
+        feeds |= {name: outputs[f"new.{name}"] for name in buffers}
+    image = IMAGES.image
+    pixels = feeds["image"] - np.float32(image.mean).reshape(-1, 1, 1)
+    standardised = pixels / np.float32(image.std).reshape(-1, 1, 1)
+    weight = forward.initial["stem.weight"]
+    padded = np.pad(standardised, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    convolved = np.einsum("nchwij,ocij->nohw", windows, weight)
+    found = [feeds[f"buffer.stem.norm.{name}"] for name in ("mean", "variance")]
+    np.testing.assert_allclose(found[0], convolved.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[1], convolved.transpose(1, 0, 2, 3).reshape(3, -1).var(1, ddof=1), rtol=1e-3)
+
+
+def test_a_buffer_that_nothing_renews_is_refused():
+    forward = small("resnet", IMAGES)
+    broken = onnx.ModelProto()
+    broken.CopyFrom(forward.model)
+    broken.graph.input.append(onnx.helper.make_tensor_value_info("buffer.idle", onnx.TensorProto.FLOAT, [2]))
+    idle = replace(forward, model=broken, buffers={**forward.buffers, "idle": np.zeros(2, np.float32)})
+    with pytest.raises(BadNetwork, match=r"renews buffer 'buffer\.idle'"):
+        build_training_step(idle, loss_for(IMAGES.task), Sgd())
 
 
 @pytest.mark.parametrize(("recipe", "signature"), NETWORKS, ids=NETWORK_IDS)

@@ -1,7 +1,7 @@
 import os
 
 from shoal.local.doctor import diagnose, find_python
-from shoal.local.lifecycle import status
+from shoal.local.lifecycle import make_home, status
 
 
 def test_a_folder_without_a_template_is_an_error_with_a_fix(tmp_path, monkeypatch):
@@ -30,3 +30,9 @@ def test_a_cloud_file_without_a_living_process_is_no_cloud(tmp_path, monkeypatch
     (tmp_path / ".shoal").mkdir()
     (tmp_path / ".shoal" / "cloud.json").write_text('{"functions": []}')
     assert status(tmp_path) is None
+
+
+def test_the_state_folder_is_its_owners_only(tmp_path, monkeypatch):
+    monkeypatch.delenv("SHOAL_HOME", raising=False)
+    assert make_home(tmp_path) == make_home(tmp_path) == tmp_path / ".shoal"
+    assert (tmp_path / ".shoal").stat().st_mode & 0o777 == 0o700

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from shoal_core.data.shards import decode_shard
 from shoal_core.errors import BadInput, BadRequest, NotFound
 from shoal_core.keys import RunKeys
-from shoal_core.training.evaluating import evaluate_shard, merge_evaluation, read_evaluation
+from shoal_core.training.evaluating import MAX_SHOWN_MATRIX, evaluate_shard, merge_evaluation, read_evaluation
 from shoal_core.training.metrics import ClassificationCounts
 from shoal_core.training.sessions import Session
 from shoal_core.training.states import MAX_EVALUATION_SHARDS
@@ -45,6 +47,17 @@ def test_the_merged_evaluation_is_that_of_all_test_samples():
     assert evaluation.baseline.always == "a"
     assert evaluation.baseline.metrics["accuracy"] == pytest.approx(30 / 90)
     assert evaluation == read_evaluation(store, RUN)
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(MAX_SHOWN_MATRIX, True), (MAX_SHOWN_MATRIX + 1, False), (1000, False)])
+def test_a_record_of_many_classes_fits_an_item_of_the_catalog(classes, shown):
+    store, _, _ = classification_run()
+    evaluation = evaluated(with_model(store), [0, 1])
+    names = [f"class {number}" for number in range(classes)]
+    record = evaluation.model_copy(update={"metrics": ClassificationCounts.empty(classes).metrics(names)}).record()
+    assert ("confusion_matrix" in record) == shown
+    assert len(record["per_class"]) == classes
+    assert len(json.dumps(record)) < 300_000
 
 
 def test_regression_has_a_mean_baseline():

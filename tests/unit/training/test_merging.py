@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,14 @@ from shoal_core.keys import RunKeys
 from shoal_core.training.checkpoints import Checkpoint, Update
 from shoal_core.training.finishing import export_checkpoint
 from shoal_core.training.merging import merge_round, merge_updates, merged_loss
-from shoal_core.training.rounds import read_checkpoint
+from shoal_core.training.rounds import (
+    learning_rate_scale,
+    read_checkpoint,
+    read_manifest,
+    train_round,
+    worker_batches,
+)
+from shoal_core.training.sessions import session_of
 from shoal_core.training.states import EvaluationItem, WorkerItem, last_round, read_round
 from tests.unit.training.runs import RUN, classification_run, regression_run, train_all
 
@@ -35,6 +44,18 @@ def test_parameters_and_state_are_averaged_by_weight():
     assert merged.parameters["a"] == 4.0
     assert merged.state["m.a"] == 7.0
     assert (merged.round, merged.step, merged.momentum) == (1, 12, {})
+
+
+def test_buffers_are_averaged_by_weight_without_the_outer_step():
+    updates = [
+        replace(make_update(0, 1.0, 1), buffers={"mean": vector(2.0, 4.0)}),
+        replace(make_update(1, 5.0, 3), buffers={"mean": vector(6.0, 0.0)}),
+    ]
+    start = replace(before(momentum=2.0), buffers={"mean": vector(0.0, 0.0)})
+    merged = merge_updates(start, updates, learning_rate=0.5, momentum=0.5)
+    assert merged.buffers["mean"].tobytes() == vector(5.0, 1.0).tobytes()
+    assert Checkpoint.decode(merged.encode(), "it").buffers["mean"].tolist() == [5.0, 1.0]
+    assert Update.decode(updates[0].encode(), "it").buffers["mean"].tolist() == [2.0, 4.0]
 
 
 def test_one_worker_is_taken_as_it_is():
@@ -175,6 +196,114 @@ def test_a_run_that_gets_no_better_stops_and_exports_its_best():
     assert store.read(RunKeys(RUN).model) == model
     export_checkpoint(store, settings, read_checkpoint(store, RUN, 3))
     assert store.read(RunKeys(RUN).model) != model
+
+
+def scripted(store, round_: int, weight: np.ndarray, loss: float = 0.5, workers: int = 2) -> None:
+    """Updates of one round that all say the same, whatever the workers would have learnt."""
+    state = read_checkpoint(store, RUN, 0).state
+    parameters = {"weight": weight.astype(np.float32), "bias": np.zeros(weight.shape[1], np.float32)}
+    for worker in range(workers):
+        update = Update(RUN, round_, worker, parameters, state, 128, 60, 60 * loss, 5)
+        store.write(RunKeys(RUN).update(round_, worker), update.encode())
+
+
+def test_patience_zero_never_stops_early():
+    store, _, _ = classification_run(rounds=10, patience=0)
+    for round_ in range(1, 10):
+        scripted(store, round_, np.zeros((4, 3)))
+        assert not merge_round(store, RUN, round_).finished
+
+
+def test_a_plateau_lowers_the_next_rounds_learning_rate():
+    store, settings, _ = classification_run(
+        rounds=8, patience=6, schedule="plateau", decay_factor=0.5, decay_rounds=2, warmup_rounds=0.0
+    )
+    for round_ in range(1, 6):
+        scripted(store, round_, np.zeros((4, 3)))
+        merge_round(store, RUN, round_)
+    records = [read_round(store, RUN, round_) for round_ in range(1, 6)]
+    assert [record.learning_rate_scale for record in records] == [1.0, 1.0, 0.5, 0.5, 0.25]
+    assert [record.learning_rate for record in records] == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05])
+    assert learning_rate_scale(store, settings, 1) == 1.0
+    assert learning_rate_scale(store, settings, 6) == 0.25
+    train_all(store, settings, 6)
+    lowered = store.objects[RunKeys(RUN).update(6, 0)]
+    manual = train_round(
+        session_of(store.read(RunKeys(RUN).step_graph), 1), read_checkpoint(store, RUN, 5),
+        worker_batches(store, settings, read_manifest(store, settings), 0), settings, 0, 0.25,
+    )  # fmt: skip
+    assert manual.encode() == lowered
+
+
+def test_a_loss_that_runs_away_ends_the_run_with_its_best_checkpoint():
+    store, settings, _ = classification_run(rounds=10, patience=9)
+    train_all(store, settings, 1)
+    merge_round(store, RUN, 1)
+    for round_, loss in ((2, 80.0), (3, 900.0)):
+        scripted(store, round_, np.zeros((4, 3)), loss)
+        state = merge_round(store, RUN, round_)
+    record = read_round(store, RUN, 3)
+    assert state.finished and record.best_round == 1
+    assert record.reason is not None and record.reason.startswith("the training loss runs away: 900")
+    model = store.read(RunKeys(RUN).model)
+    export_checkpoint(store, settings, read_checkpoint(store, RUN, 1))
+    assert store.read(RunKeys(RUN).model) == model
+
+
+def test_the_moving_average_is_scored_and_exported_but_not_trained_from():
+    store, settings, _ = classification_run(rounds=3, ema=0.5)
+    run_all(store, settings)
+    keys = RunKeys(RUN)
+    raw = [read_checkpoint(store, RUN, round_).parameters["weight"].astype(np.float64) for round_ in (1, 2, 3)]
+    averages = [Checkpoint.decode(store.read(keys.average(round_)), "average") for round_ in (1, 2, 3)]
+    np.testing.assert_allclose(averages[2].parameters["weight"], raw[0] / 4 + raw[1] / 4 + raw[2] / 2, rtol=1e-5)
+    assert averages[2].state == {}
+    best = read_round(store, RUN, 3).best_round
+    model = store.read(keys.model)
+    export_checkpoint(store, settings, averages[best - 1])
+    assert store.read(keys.model) == model
+    plain, settings, _ = classification_run(rounds=3)
+    run_all(plain, settings)
+    assert plain.objects[keys.checkpoint(1)] == store.objects[keys.checkpoint(1)]
+    assert plain.objects[keys.update(3, 1)] == store.objects[keys.update(3, 1)]
+    assert not plain.exists(keys.average(1))
+
+
+def test_the_moving_average_outlives_a_bad_round():
+    store, settings, _ = classification_run(rounds=10, ema=0.9)
+    train_all(store, settings, 1)
+    merge_round(store, RUN, 1)
+    scripted(store, 2, -read_checkpoint(store, RUN, 1).parameters["weight"])
+    merge_round(store, RUN, 2)
+    records = [read_round(store, RUN, round_) for round_ in (1, 2)]
+    assert records[1].validation["accuracy"] > 0.8
+    assert records[1].validation["accuracy"] == pytest.approx(records[0].validation["accuracy"], abs=0.1)
+
+
+@pytest.mark.parametrize("changes", [{"ema": 0.7}, {"schedule": "plateau", "decay_rounds": 1, "patience": 4}])
+def test_a_merge_that_is_repeated_from_nothing_decides_the_same(changes):
+    store, settings, _ = classification_run(rounds=6, **changes)
+    run_all(store, settings)
+    whole = dict(store.objects)
+    keys = RunKeys(RUN)
+    last = last_round(store, RUN)
+    for round_ in range(1, last + 1):
+        for key in (keys.round(round_), keys.average(round_)):
+            store.objects.pop(key, None)
+    for round_ in range(1, last + 1):
+        merge_round(store, RUN, round_)
+    assert store.objects == whole
+
+
+def test_the_record_holds_the_history():
+    store, settings, _ = classification_run()
+    run_all(store, settings)
+    records = [read_round(store, RUN, round_) for round_ in (1, 2, 3)]
+    history = records[2].history
+    assert [result.round for result in history] == [1, 2, 3]
+    assert [result.loss for result in history] == [record.loss for record in records]
+    assert [result.score[0] for result in history] == [record.validation["accuracy"] for record in records]
+    assert {"roc_auc", "pr_auc", "calibration_error"} <= set(records[0].validation)
 
 
 def test_a_model_whose_answers_overflow_stops_the_run_by_name():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shoal_core.data.config import DatasetConfig, TrainingConfig
+from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig, TrainingConfig
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig, BadDataset, BadInput
 from shoal_core.training.settings import TrainingSettings, resolve_settings, rounds_in_history
@@ -119,9 +119,16 @@ def test_no_training_samples_are_refused():
         resolve_settings(DatasetConfig(), manifest, "run")
 
 
-def test_a_cnn_for_a_table_is_refused():
-    with pytest.raises(BadConfig, match="cnn needs images"):
-        resolve_settings(DatasetConfig(recipe="cnn"), table(), "run")
+@pytest.mark.parametrize("recipe", sorted(IMAGE_RECIPES))
+def test_a_recipe_for_images_is_refused_for_a_table(recipe):
+    with pytest.raises(BadConfig, match=f"{recipe} needs images"):
+        resolve_settings(DatasetConfig(recipe=recipe), table(), "run")
+
+
+def test_a_linear_model_takes_larger_steps():
+    for recipe, rate in {"linear": 0.02, "mlp": 0.002}.items():
+        settings, _ = resolve_settings(DatasetConfig(recipe=recipe), table(), "run")
+        assert settings.learning_rate == rate
 
 
 def test_settings_survive_their_bytes():

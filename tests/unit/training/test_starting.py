@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shoal_core.data.config import DatasetConfig, TrainingConfig
+from shoal_core.data.config import DatasetConfig, Recipe, TrainingConfig
 from shoal_core.errors import BadDataset, Conflict, NotFound
 from shoal_core.keys import RunKeys
 from shoal_core.training.evaluating import evaluate_shard, merge_evaluation
 from shoal_core.training.merging import merge_round
 from shoal_core.training.optimizing import optimize_model
-from shoal_core.training.rounds import read_settings, train_shard
+from shoal_core.training.rounds import read_checkpoint, read_settings, train_shard
 from shoal_core.training.sessions import Session
 from shoal_core.training.starting import start_training
 from shoal_core.training.states import RoundState
@@ -23,11 +23,14 @@ SPECS = {"image": image_spec(), "classes": table_spec(), "numbers": table_spec(c
 MAKERS = {"image": drawings, "classes": blobs, "numbers": lines}
 
 
-def committed(kind: str, workers: int = 2) -> MemoryStore:
+def committed(
+    kind: str, workers: int = 2, recipe: Recipe | None = None, rounds: int = 3, **training: object
+) -> MemoryStore:
     store = MemoryStore()
     make = MAKERS[kind]
     splits = {"train": make(240), "validation": make(60, seed=1), "test": make(90, seed=2)}
-    config = DatasetConfig(workers=workers, rounds=3, training=TrainingConfig(epochs=6 if kind == "image" else 30))
+    training = {"epochs": 6 if kind == "image" else 30} | training
+    config = DatasetConfig(recipe=recipe, workers=workers, rounds=rounds, training=TrainingConfig(**training))
     commit(store, SPECS[kind], splits, config=config)
     return store
 
@@ -49,11 +52,35 @@ def start(store: MemoryStore) -> RoundState:
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("kind", ["image", "classes", "numbers"])
 def test_the_whole_way(kind, workers):
+    the_whole_way(kind, workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "recipe", "rate", "least"),
+    [
+        ("image", "resnet", None, 0.9),
+        ("image", "vgg", None, 0.9),
+        ("image", "linear", 0.02, 0.6),
+        ("classes", "linear", 0.05, 0.9),
+        ("numbers", "linear", 0.05, 0.9),
+    ],
+)
+def test_the_whole_way_with_a_chosen_recipe(kind, recipe, rate, least, workers):
+    the_whole_way(kind, workers, recipe, rate, least)
+
+
+def the_whole_way(
+    kind: str, workers: int, recipe: Recipe | None = None, rate: float | None = None, least: float = 0.9
+) -> None:
     stores = []
     for _ in range(2):
-        store = committed(kind, workers)
+        store = committed(kind, workers, recipe, learning_rate=rate)
         state = train(store, start(store))
         assert state.finished and len(state.workers) == workers
+        buffers = read_checkpoint(store, RUN, 3).buffers
+        assert bool(buffers) == (recipe in ("resnet", "vgg"))
+        assert all(name.endswith((".mean", ".variance")) and array.any() for name, array in buffers.items())
         for item in state.evaluation_shards:
             evaluate_shard(store, RUN, item.shard)
         evaluation = merge_evaluation(store, RUN)
@@ -66,7 +93,59 @@ def test_the_whole_way(kind, workers):
         assert evaluation.metrics.r2 > 0.9
         assert evaluation.metrics.mae < evaluation.baseline.metrics["mae"] / 3
     else:
-        assert evaluation.metrics.accuracy >= 0.9 > evaluation.baseline.metrics["accuracy"]
+        assert evaluation.metrics.accuracy >= least > evaluation.baseline.metrics["accuracy"]
+
+
+OPTIONS = [
+    ("classes", {"optimizer": "sgd", "nesterov": True, "weight_decay": 1e-4, "class_weights": "balanced"}),
+    ("classes", {"optimizer": "adamw", "clip_norm": 1.0, "label_smoothing": 0.1, "schedule": "step"}),
+    ("classes", {"optimizer": "lion", "learning_rate": 1e-3, "loss": "focal", "schedule": "constant", "ema": 0.3}),
+    ("numbers", {"optimizer": "adam", "loss": "huber", "schedule": "plateau", "weight_decay": 1e-4}),
+    ("numbers", {"optimizer": "adamw", "loss": "absolute", "warmup_rounds": 0.5, "patience": 0}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=[str(options["optimizer"]) for _, options in OPTIONS])
+def test_every_optimizer_loss_and_schedule_learns(kind, options):
+    stores = []
+    for _ in range(2):
+        store = committed(kind, rounds=4, **options)
+        state = train(store, start(store))
+        assert state.finished
+        for item in state.evaluation_shards:
+            evaluate_shard(store, RUN, item.shard)
+        stores.append((store.objects, merge_evaluation(store, RUN).metrics))
+    assert stores[0] == stores[1]
+    metrics = stores[0][1]
+    settings = read_settings(store, RUN)
+    assert {name: settings.optimizer_config[name] for name in options if name in settings.optimizer_config} == {
+        name: value for name, value in options.items() if name in settings.optimizer_config
+    }
+    if kind == "numbers":
+        assert metrics.r2 > 0.9
+        assert 0 < metrics.median_absolute_error < metrics.absolute_error_quantiles["0.99"]
+    else:
+        assert metrics.accuracy >= 0.9
+        assert metrics.roc_auc > 0.95 and metrics.pr_auc > 0.9 and metrics.calibration_error is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("classes", {"label_smoothing": 0.1}),
+        ("classes", {"loss": "focal"}),
+        ("classes", {"clip_norm": 1.0}),
+        ("numbers", {"loss": "absolute"}),
+        ("numbers", {"loss": "huber", "huber_delta": 0.5}),
+    ],
+)
+def test_loss_and_clipping_are_in_the_step_graph(kind, options):
+    plain, other = committed(kind), committed(kind, **options)
+    start(plain)
+    start(other)
+    keys = RunKeys(RUN)
+    assert plain.read(keys.step_graph) != other.read(keys.step_graph)
+    assert plain.read(keys.forward_graph) == other.read(keys.forward_graph)
 
 
 def test_the_exported_model_answers_in_the_targets_units():

@@ -24,6 +24,6 @@ class UploadStore(S3Store):
                 size += len(block)
         return SourceFile(key=key, version=answer.get("VersionId", version), size=size, sha256=digest.hexdigest())
 
-    def modified(self, key: str) -> str:
+    def modified(self, key: str, version: str | None = None) -> str:
         """When the object was last written, ISO 8601 in UTC (whole seconds, as S3 tells it)."""
-        return str(self.head(key)["LastModified"].isoformat())
+        return str(self.head(key, version)["LastModified"].isoformat())

@@ -15,11 +15,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from shoal_core.errors import BadConfig
 
 Task = Literal["classification", "regression"]
-Recipe = Literal["mlp", "cnn"]
-Optimizer = Literal["adam", "sgd"]
+Recipe = Literal["mlp", "cnn", "linear", "resnet", "vgg"]
+Optimizer = Literal["adam", "adamw", "sgd", "lion"]
+Loss = Literal["cross_entropy", "focal", "squared", "absolute", "huber"]
+ClassWeights = Literal["none", "balanced"]
+Schedule = Literal["cosine", "step", "plateau", "constant"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+IMAGE_RECIPES: frozenset[Recipe] = frozenset({"cnn", "resnet", "vgg"})
+"""Recipes that need images; the others take tables too."""
 MAX_CONFIG_BYTES = 64 * 1024
 MIN_IMAGE_SIDE = 4
 MAX_IMAGE_SIDE = 512
@@ -63,12 +68,27 @@ class SplitConfig(_Model):
 
 
 class TrainingConfig(_Model):
-    """How to train; what is None is chosen by the recipe."""
+    """How to train; what is None is chosen by the recipe, or left out: see docs/upload-contract.md."""
 
     optimizer: Optimizer | None = None
     learning_rate: Annotated[Number, Field(gt=0, le=10)] | None = None
     batch_size: Annotated[Integer, Field(ge=1, le=8192)] | None = None
     epochs: Annotated[Integer, Field(ge=1, le=1000)] | None = None
+    momentum: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    nesterov: Annotated[bool, Field(strict=True)] | None = None
+    weight_decay: Annotated[Number, Field(ge=0, le=1)] | None = None
+    clip_norm: Annotated[Number, Field(gt=0, le=1000)] | None = None
+    loss: Loss | None = None
+    class_weights: ClassWeights | None = None
+    label_smoothing: Annotated[Number, Field(ge=0, le=0.5)] | None = None
+    focal_gamma: Annotated[Number, Field(ge=0, le=10)] | None = None
+    huber_delta: Annotated[Number, Field(gt=0, le=100)] | None = None
+    schedule: Schedule | None = None
+    warmup_rounds: Annotated[Number, Field(ge=0, le=100)] | None = None
+    decay_factor: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    decay_rounds: Annotated[Integer, Field(ge=1, le=500)] | None = None
+    patience: Annotated[Integer, Field(ge=0, le=500)] | None = None
+    ema: Annotated[Number, Field(gt=0, lt=1)] | None = None
 
 
 class DatasetConfig(_Model):
@@ -114,7 +134,7 @@ ALLOWED: Mapping[str, str] = {
     "schema_version": "1",
     "task": "classification or regression",
     "target": "the name of a column, as text (put it in quotes when it looks like a number or yes/no)",
-    "recipe": "mlp or cnn",
+    "recipe": "mlp or linear (images and tables), cnn, resnet or vgg (images)",
     "image_size": f"one whole number or [height, width], each {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels",
     "split": "validation and test, shares of the samples, for example {validation: 0.15, test: 0.15}",
     "split.validation": "a share from 0 to 0.5",
@@ -122,11 +142,26 @@ ALLOWED: Mapping[str, str] = {
     "seed": "a whole number from 0 to 2147483647",
     "workers": "a whole number from 1 to 40",
     "rounds": "a whole number from 1 to 500",
-    "training": "optimizer, learning_rate, batch_size, epochs",
-    "training.optimizer": "adam or sgd",
+    "training": "fields such as optimizer, learning_rate, batch_size and epochs",
+    "training.optimizer": "adam, adamw, sgd or lion",
     "training.learning_rate": "a number above 0, at most 10",
     "training.batch_size": "a whole number from 1 to 8192",
     "training.epochs": "a whole number from 1 to 1000",
+    "training.momentum": "a number from 0 to below 1, for sgd",
+    "training.nesterov": "true or false, for sgd",
+    "training.weight_decay": "a number from 0 to 1",
+    "training.clip_norm": "a number above 0, at most 1000",
+    "training.loss": "cross_entropy or focal for classification; squared, absolute or huber for regression",
+    "training.class_weights": "none or balanced, for classification",
+    "training.label_smoothing": "a number from 0 to 0.5, for cross_entropy",
+    "training.focal_gamma": "a number from 0 to 10, for focal",
+    "training.huber_delta": "a number above 0, at most 100, for huber",
+    "training.schedule": "cosine, step, plateau or constant",
+    "training.warmup_rounds": "a number from 0 to 100",
+    "training.decay_factor": "a number above 0 and below 1, for step and plateau",
+    "training.decay_rounds": "a whole number from 1 to 500, for step and plateau",
+    "training.patience": "a whole number from 0 to 500; 0 never stops early",
+    "training.ema": "a number above 0 and below 1",
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from shoal_core.data.columns import InferredTable, TableProfile, infer_table
-from shoal_core.data.config import DatasetConfig, DatasetRequest, SourceFile
+from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig, DatasetRequest, SourceFile
 from shoal_core.data.cutting import MAX_ITEMS, count_items, cut_evenly
 from shoal_core.data.plan import Plan, TableSlice
 from shoal_core.data.spec import PreprocessingSpec
@@ -60,8 +60,11 @@ def plan_table(uploads: ObjectStore, request: DatasetRequest, file: SourceFile, 
 def _check_config(config: DatasetConfig) -> None:
     if config.image_size is not None:
         raise BadConfig("dataset.yaml: image_size: the dataset is a table.", "Remove `image_size`.")
-    if config.recipe == "cnn":
-        raise BadConfig("dataset.yaml: recipe: a cnn needs images, and the dataset is a table.", "Set `recipe: mlp`.")
+    if config.recipe in IMAGE_RECIPES:
+        raise BadConfig(
+            f"dataset.yaml: recipe: {config.recipe} needs images, and the dataset is a table.",
+            "Set `recipe: mlp` or `recipe: linear`.",
+        )
 
 
 def _scan(stream: BinaryIO, name: str, form: TableFormat, size: int) -> tuple[TableFormat, TableProfile, list[_Cut]]:

@@ -8,7 +8,7 @@ lead from a parameter to the output, so a frozen part of a network costs nothing
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shoal_core.errors import BadNetwork, UnsupportedOperator
 from shoal_core.graphs.builder import GraphBuilder, shape_of_value
+from shoal_core.graphs.rules.normalization import emit_trained_batch_normalization, trains_on_batch
 from shoal_core.graphs.rules.registry import PREPARATIONS, RULES, WITHOUT_GRADIENT, supported_operators
 from shoal_core.graphs.rules.rule import Node, Step
 from shoal_core.graphs.shapes import Shape
@@ -35,10 +36,12 @@ class Tape:
     Attributes:
         nodes: In order of execution.
         differentiable: Tensors that depend on a parameter.
+        renewed: For each buffer the tensor with its new value.
     """
 
     nodes: tuple[Node, ...]
     differentiable: frozenset[str]
+    renewed: Mapping[str, str] = field(default_factory=dict)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -56,16 +59,22 @@ def opset_of(model: onnx.ModelProto) -> int:
     return versions[0]
 
 
-def trace(builder: GraphBuilder, model: onnx.ModelProto, parameters: Sequence[str]) -> Tape:
+def trace(
+    builder: GraphBuilder, model: onnx.ModelProto, parameters: Sequence[str], buffers: Sequence[str] = ()
+) -> Tape:
     """Copy a forward graph's inputs, constants and nodes into a builder.
+
+    A BatchNormalization whose statistics are buffers is emitted as it trains: with the batch's own statistics.
 
     Args:
         builder: Of the model's operator set.
         model: The forward graph.
         parameters: Names of the float inputs to differentiate by, as the model names them.
+        buffers: Names of the inputs that training renews, as the model names them.
 
     Raises:
-        BadNetwork: if the graph isn't consistent, or a parameter isn't among its inputs.
+        BadNetwork: if the graph isn't consistent, a parameter or buffer isn't among its inputs, or nothing renews a
+            buffer.
         UnsupportedOperator: for a node of another domain than ONNX's own.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -76,21 +85,28 @@ def trace(builder: GraphBuilder, model: onnx.ModelProto, parameters: Sequence[st
         if shape is None:
             raise BadNetwork(f"Input {value.name!r} of network {model.graph.name!r} has unnamed unknown dimensions.")
         builder.input(value.name, value.type.tensor_type.elem_type, shape)
-    missing = [name for name in parameters if not builder.has(name)]
+    missing = [name for name in (*parameters, *buffers) if not builder.has(name)]
     if missing:
-        raise BadNetwork(f"Parameter {missing[0]!r} isn't an input of network {model.graph.name!r}.")
+        raise BadNetwork(f"Parameter or buffer {missing[0]!r} isn't an input of network {model.graph.name!r}.")
     for name, array in constants.items():
         builder.constant(array, name)
 
     declared = {value.name: shape_of_value(value) for value in (*model.graph.value_info, *model.graph.output)}
     differentiable = set(parameters)
     nodes = []
+    renewed: dict[str, str] = {}
     for proto in model.graph.node:
-        node = _copy(builder, proto, differentiable, declared)
+        if trains_on_batch(proto, buffers):
+            node = emit_trained_batch_normalization(builder, Node.of(proto), renewed)
+        else:
+            node = _copy(builder, proto, differentiable, declared)
         nodes.append(node)
         if node.operator not in WITHOUT_GRADIENT and differentiable.intersection(node.inputs):
             differentiable |= {name for name in node.outputs if name and builder.element_type(name) in _FLOATING}
-    return Tape(tuple(nodes), frozenset(differentiable))
+    idle = [name for name in buffers if name not in renewed]
+    if idle:
+        raise BadNetwork(f"Nothing in network {model.graph.name!r} renews buffer {idle[0]!r}.", "Make it a constant.")
+    return Tape(tuple(nodes), frozenset(differentiable), renewed)
 
 
 def _copy(

@@ -7,7 +7,7 @@ own shape inference node by node, so that a gradient rule can look at its operan
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,11 @@ PRODUCER = "shoal"
 _LARGEST_KNOWN_OPERAND = 1024
 # Constants up to this many elements are shared when equal.
 _LARGEST_SHARED_CONSTANT = 64
+
+# Operators that ONNX's shape inference doesn't know, whose output is shaped as their first input.
+_SHAPED_AS_INPUT = frozenset({"GroupNormalization"})
+# One turn of a loop: from a builder, the carried tensors and the turn's parts to the new carried ones and the results.
+ScanBody = Callable[["GraphBuilder", Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
 
 
 class GraphBuilder:
@@ -45,6 +50,7 @@ class GraphBuilder:
         self._shared: dict[object, str] = {}
         self._inputs: list[str] = []
         self._outputs: list[str] = []
+        self._captured: set[str] = set()
 
     # -- tensors ----------------------------------------------------------------------------------------------------
 
@@ -153,6 +159,54 @@ class GraphBuilder:
         self._types[name] = helper.make_tensor_type_proto(self.element_type(name), shape)
         return name
 
+    def scan(
+        self, body: ScanBody, carried: Sequence[str], scanned: Sequence[str], backwards: bool = False
+    ) -> tuple[list[str], list[str]]:
+        """Emit a loop over the first axis of some tensors.
+
+        Args:
+            body: Emits one turn. It gets a builder, the carried tensors and this turn's parts of the scanned ones, and
+                returns the new carried tensors and the turn's results. It may read any tensor of this graph.
+            carried: The first values of what a turn hands to the next; shapes stay the same.
+            scanned: Tensors [T, ...].
+            backwards: Whether to go from the last turn to the first; results lie in the order of `scanned` anyway.
+
+        Returns:
+            The carried tensors after the last turn, and each result for all turns, [T, ...].
+        """
+        inner = GraphBuilder(self.opset, namespace=self._new_name("scan"))
+        inner._types = dict(self._types)
+        parts = [(name, self.shape(name)) for name in carried] + [(name, self.shape(name)[1:]) for name in scanned]
+        names = [inner.input(inner._new_name("part"), self.element_type(outer), inside) for outer, inside in parts]
+        new, results = body(inner, names[: len(carried)], names[len(carried) :])
+        # A loop's outputs must come from its own nodes and differ from each other.
+        own = {name for node in inner._nodes for name in node.output}
+        for name in (*new, *results):
+            fit = name in own and name not in inner._outputs
+            inner.output(name if fit else inner.emit("Identity", name, output=inner._new_name("result")))
+        graph = inner._graph("turn")
+        outer_names = [self._new_name("scan") for _ in inner._outputs]
+        turns = self.shape(scanned[0])[0]
+        shapes = [inner.shape(name) for name in inner._outputs]
+        for index, (name, shape) in enumerate(zip(outer_names, shapes, strict=True)):
+            shape = self.shape(carried[index]) if index < len(carried) else (turns, *shape)
+            element_type = inner.element_type(inner._outputs[index])
+            self._declare(name, helper.make_tensor_type_proto(element_type, shape))
+        self._nodes.append(
+            helper.make_node(
+                "Scan",
+                [*carried, *scanned],
+                outer_names,
+                name=outer_names[0],
+                body=graph,
+                num_scan_inputs=len(scanned),
+                scan_input_directions=[int(backwards)] * len(scanned),
+                scan_output_directions=[int(backwards)] * len(results),
+            )
+        )
+        self._captured |= {name for node in inner._nodes for name in node.input if name in self._types}
+        return outer_names[: len(carried)], outer_names[len(carried) :]
+
     # -- shapes at run time -------------------------------------------------------------------------------------------
 
     def shape_of(self, name: str) -> str:
@@ -209,16 +263,8 @@ class GraphBuilder:
         Raises:
             BadNetwork: if the graph isn't valid ONNX.
         """
-        used = {tensor for node in self._nodes for tensor in node.input} | set(self._outputs)
-        graph = helper.make_graph(
-            self._nodes,
-            name,
-            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._inputs],
-            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._outputs],
-            [numpy_helper.from_array(value, tensor) for tensor, value in self._constants.items() if tensor in used],
-        )
         model = helper.make_model(
-            graph,
+            self._graph(name),
             opset_imports=[helper.make_opsetid("", self.opset)],
             ir_version=IR_VERSION,
             producer_name=PRODUCER,
@@ -227,6 +273,16 @@ class GraphBuilder:
         return model
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _graph(self, name: str) -> onnx.GraphProto:
+        used = {tensor for node in self._nodes for tensor in node.input} | set(self._outputs) | self._captured
+        return helper.make_graph(
+            self._nodes,
+            name,
+            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._inputs],
+            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._outputs],
+            [numpy_helper.from_array(value, tensor) for tensor, value in self._constants.items() if tensor in used],
+        )
 
     def _new_name(self, hint: str) -> str:
         return next(
@@ -240,6 +296,8 @@ class GraphBuilder:
 
     def _append(self, node: onnx.NodeProto) -> None:
         for name, tensor_type in self._infer(node).items():
+            if node.op_type in _SHAPED_AS_INPUT and not tensor_type.tensor_type.HasField("shape"):
+                tensor_type.CopyFrom(self._types[node.input[0]])
             for axis, dim in enumerate(tensor_type.tensor_type.shape.dim):
                 if not dim.HasField("dim_value") and not dim.dim_param:
                     # A dimension of its own, equal to nothing else.

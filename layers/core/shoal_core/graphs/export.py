@@ -13,12 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shoal_core.errors import BadNetwork
 from shoal_core.graphs.builder import IR_VERSION, PRODUCER, check, shape_of_value
-from shoal_core.graphs.forward import BATCH, PARAMETER
+from shoal_core.graphs.forward import BATCH, BUFFER, PARAMETER
 
 PROBABILITIES = "probabilities"
 VALUE = "value"
 TASK_PROPERTY = "shoal.task"
 CLASSES_PROPERTY = "shoal.classes"
+_EMBEDDED = (PARAMETER, BUFFER)
 
 
 def export_model(
@@ -28,30 +29,33 @@ def export_model(
     classes: Sequence[str] | None = None,
     target_mean: float = 0.0,
     target_std: float = 1.0,
+    buffers: Mapping[str, NDArray[Any]] | None = None,
 ) -> bytes:
     """Put trained parameters into a network and make its output readable.
 
     Args:
-        forward_with_parameters: The network with inputs `param.<name>`.
+        forward_with_parameters: The network with inputs `param.<name>` and `buffer.<name>`.
         parameters: float32, by name without the prefix.
         task: What the network answers.
         classes: Names of the classes in order, for classification.
         target_mean: Regression: what standardised predictions are shifted by, in original units.
         target_std: Regression: what they are multiplied by first; 0 counts as 1, as in training.
+        buffers: float32, by name without the prefix.
 
     Returns:
         An ONNX file. Inputs: the raw tensors. Output: `probabilities` float32 [N, classes], or `value` float32 [N] in
         original units. Metadata: `shoal.task` and `shoal.classes` (JSON). The same arguments give the same bytes.
 
     Raises:
-        BadNetwork: if the parameters or the classes don't fit the network.
+        BadNetwork: if the parameters, the buffers or the classes don't fit the network.
     """
     source = onnx.load_from_string(forward_with_parameters)
     graph = onnx.GraphProto(name="model")
-    graph.input.extend(value for value in source.graph.input if not value.name.startswith(PARAMETER))
+    graph.input.extend(value for value in source.graph.input if not value.name.startswith(_EMBEDDED))
     graph.node.extend(_without_prefix(source.graph.node))
     graph.initializer.extend(source.graph.initializer)
-    graph.initializer.extend(_initialisers(source, parameters))
+    graph.initializer.extend(_initialisers(source, parameters, PARAMETER))
+    graph.initializer.extend(_initialisers(source, buffers or {}, BUFFER))
     if task == "classification":
         _answer_probabilities(graph, source.graph.output[0], classes)
     else:
@@ -73,25 +77,26 @@ def _without_prefix(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
     for node in nodes:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        copy.input[:] = [name.removeprefix(PARAMETER) for name in node.input]
+        copy.input[:] = [name.removeprefix(PARAMETER).removeprefix(BUFFER) for name in node.input]
         renamed.append(copy)
     return renamed
 
 
-def _initialisers(source: onnx.ModelProto, parameters: Mapping[str, NDArray[Any]]) -> list[onnx.TensorProto]:
+def _initialisers(source: onnx.ModelProto, values: Mapping[str, NDArray[Any]], prefix: str) -> list[onnx.TensorProto]:
     expected = {
-        value.name.removeprefix(PARAMETER): shape_of_value(value)
+        value.name.removeprefix(prefix): shape_of_value(value)
         for value in source.graph.input
-        if value.name.startswith(PARAMETER)
+        if value.name.startswith(prefix)
     }
-    unfit = sorted(expected.keys() ^ parameters.keys())
-    unfit += [name for name in expected if name in parameters and parameters[name].shape != expected[name]]
+    unfit = sorted(expected.keys() ^ values.keys())
+    unfit += [name for name in expected if name in values and values[name].shape != expected[name]]
     if unfit:
+        kind = "Parameter" if prefix == PARAMETER else "Buffer"
         raise BadNetwork(
-            f"Parameter {unfit[0]!r} is missing, unknown or of another shape than the network's.",
+            f"{kind} {unfit[0]!r} is missing, unknown or of another shape than the network's.",
             "Export a checkpoint with the graph of its own run.",
         )
-    return [numpy_helper.from_array(np.ascontiguousarray(parameters[name]), name) for name in expected]
+    return [numpy_helper.from_array(np.ascontiguousarray(values[name]), name) for name in expected]
 
 
 def _answer_probabilities(graph: onnx.GraphProto, logits: onnx.ValueInfoProto, classes: Sequence[str] | None) -> None:

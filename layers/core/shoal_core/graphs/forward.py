@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
 
 PARAMETER = "param."
+BUFFER = "buffer."
 LOGITS = "logits"
 PREDICTION = "prediction"
 BATCH = "N"
@@ -19,15 +20,19 @@ class ForwardGraph:
     """A network from raw tensors to `logits` or `prediction`.
 
     Attributes:
-        model: ONNX. Inputs: the data tensors by name, batch dimension `N`, and `param.<name>` for every parameter.
-            One output: `logits` float32 [N, classes] or `prediction` float32 [N, 1], in standardised units.
+        model: ONNX, as it is served. Inputs: the data tensors by name, batch dimension `N`, `param.<name>` for every
+            parameter and `buffer.<name>` for every buffer. One output: `logits` float32 [N, classes] or `prediction`
+            float32 [N, 1], in standardised units.
         parameters: Names of the trainable tensors, without the prefix, in a fixed order.
         initial: The parameters' first values, float32.
+        buffers: What a training step renews without a gradient, by name without the prefix: the first values, float32.
+            A BatchNormalization that reads its statistics from buffers is trained on the batch's own statistics.
     """
 
     model: onnx.ModelProto
     parameters: tuple[str, ...]
     initial: dict[str, NDArray[Any]]
+    buffers: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def output(self) -> str:
@@ -37,4 +42,4 @@ class ForwardGraph:
     @property
     def data_inputs(self) -> tuple[str, ...]:
         """Names of the data tensors."""
-        return tuple(value.name for value in self.model.graph.input if not value.name.startswith(PARAMETER))
+        return tuple(value.name for value in self.model.graph.input if not value.name.startswith((PARAMETER, BUFFER)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from onnx import TensorProto
@@ -13,6 +14,9 @@ from shoal_core.graphs.forward import BATCH
 from shoal_core.graphs.signature import Classification, Task
 
 TARGET = "target"
+
+# Keeps (1 - p)^gamma / (1 - p) finite where p rounds to 1.
+_LEAST_DOUBT = 1e-7
 
 
 @dataclass(frozen=True)
@@ -33,27 +37,80 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Softmax cross-entropy of `logits` [N, classes] with `target` int64 [N], class indices."""
+    """Softmax cross-entropy of `logits` [N, classes] with `target` int64 [N], class indices.
+
+    A sample's loss is -sum_c q_c log softmax(logits)_c with q_c = weight_c ((1 - smoothing) onehot(target)_c +
+    smoothing / classes). The mean divides by N, where PyTorch's divides by the batch's sum of weights: that would undo
+    the weights in small batches, and make the result depend on how samples are spread over workers.
+
+    Args:
+        class_weights: One per class; empty weighs all classes 1.
+        label_smoothing: In [0, 1) (C. Szegedy et al., 2016).
+    """
+
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
 
     def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
-        """Value: mean of -log softmax(logits)[target]. Gradient: (softmax(logits) - onehot(target)) / N."""
-        target = graph.input(TARGET, TensorProto.INT64, (BATCH,))
+        """Value: mean of -sum q log softmax(logits). Gradient: (softmax(logits) sum(q) - q) / N."""
+        wanted = truth = _one_hot(graph, output)
         classes = graph.shape(output)[1]
-        depth = graph.constant(np.asarray(classes, dtype=np.int64))
-        off_on = graph.constant(np.asarray([0, 1], dtype=graph.dtype(output)))
-        truth = graph.emit("OneHot", target, depth, off_on, axis=-1)
+        if self.label_smoothing:
+            kept = graph.emit("Mul", truth, graph.scalar(1 - self.label_smoothing, output))
+            wanted = graph.emit("Add", kept, graph.scalar(self.label_smoothing / int(classes), output))
+        if self.class_weights:
+            wanted = graph.emit("Mul", wanted, _weights(graph, self.class_weights, output))
         log_probabilities = graph.emit("LogSoftmax", output, axis=-1)
         batch = _batch_size(graph, output)
-        total = graph.emit("ReduceSum", graph.emit("Mul", log_probabilities, truth), keepdims=0)
+        total = graph.emit("ReduceSum", graph.emit("Mul", log_probabilities, wanted), keepdims=0)
         value = graph.emit("Neg", graph.emit("Div", total, batch))
-        difference = graph.emit("Sub", graph.emit("Exp", log_probabilities), truth)
-        gradient = graph.emit("Div", difference, batch)
+        probabilities = graph.emit("Exp", log_probabilities)
+        if self.class_weights:  # else q sums to 1
+            probabilities = graph.emit("Mul", probabilities, graph.emit("ReduceSum", wanted, graph.integers(1)))
+        gradient = graph.emit("Div", graph.emit("Sub", probabilities, wanted), batch)
         return LossTensors(value, graph.refine(gradient, graph.shape(output)))
 
 
 @dataclass(frozen=True)
-class SquaredError:
-    """Squared error of `prediction` [N, 1], in standardised units, with `target` float32 [N], in original units.
+class Focal:
+    """Focal loss (T.-Y. Lin et al., 2017): cross-entropy that cares less for what is already told apart.
+
+    With p the probability of the sample's class: -weight (1 - p)^gamma log p. Shapes and mean as for `CrossEntropy`.
+
+    Args:
+        gamma: 0 is cross-entropy; the paper's is 2.
+        class_weights: One per class; empty weighs all classes 1.
+    """
+
+    gamma: float = 2.0
+    class_weights: tuple[float, ...] = ()
+
+    def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
+        """Gradient: weight ((1 - p)^gamma - gamma (1 - p)^(gamma - 1) p log p) (softmax(logits) - onehot) / N."""
+        truth = _one_hot(graph, output)
+        log_probabilities = graph.emit("LogSoftmax", output, axis=-1)
+        probabilities = graph.emit("Exp", log_probabilities)
+        batch = _batch_size(graph, output)
+        column = graph.integers(1)
+        log_p = graph.emit("ReduceSum", graph.emit("Mul", log_probabilities, truth), column)
+        p = graph.emit("Exp", log_p)
+        doubt = graph.emit("Max", graph.emit("Sub", graph.scalar(1, output), p), graph.scalar(_LEAST_DOUBT, output))
+        gamma = graph.scalar(self.gamma, output)
+        factor = graph.emit("Pow", doubt, gamma)
+        if self.class_weights:
+            weights = graph.emit("Mul", truth, _weights(graph, self.class_weights, output))
+            factor = graph.emit("Mul", factor, graph.emit("ReduceSum", weights, column))
+        losses = graph.emit("Mul", factor, log_p)
+        value = graph.emit("Neg", graph.emit("Div", graph.emit("ReduceSum", losses, keepdims=0), batch))
+        ratio = graph.emit("Div", graph.emit("Mul", graph.emit("Mul", gamma, p), losses), doubt)
+        slope = graph.emit("Div", graph.emit("Sub", factor, ratio), batch)
+        gradient = graph.emit("Mul", graph.emit("Sub", probabilities, truth), slope)
+        return LossTensors(value, graph.refine(gradient, graph.shape(output)))
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Of `prediction` [N, 1], in standardised units, with `target` float32 [N], in original units.
 
     Args:
         target_mean: What the target is reduced by, in its own units.
@@ -63,26 +120,109 @@ class SquaredError:
     target_mean: float = 0.0
     target_std: float = 1.0
 
-    def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
-        """Value: mean of (prediction - (target - mean) / std)^2. Gradient: 2 (prediction - ...) / N."""
+    def _difference(self, graph: GraphBuilder, output: str) -> str:
+        """prediction - (target - mean) / std."""
         target = graph.input(TARGET, TensorProto.FLOAT, (BATCH,))
         column = graph.emit("Unsqueeze", target, graph.integers(1))
         centred = graph.emit("Sub", column, graph.scalar(self.target_mean, output))
         standardised = graph.emit("Div", centred, graph.scalar(self.target_std or 1.0, output))
-        difference = graph.emit("Sub", output, standardised)
+        return graph.emit("Sub", output, standardised)
+
+    @staticmethod
+    def _mean(graph: GraphBuilder, output: str, losses: str, slopes: str) -> LossTensors:
+        """The mean of the samples' losses, and their slopes over N."""
         batch = _batch_size(graph, output)
-        total = graph.emit("ReduceSum", graph.emit("Mul", difference, difference), keepdims=0)
-        value = graph.emit("Div", total, batch)
-        doubled = graph.emit("Mul", difference, graph.scalar(2, output))
-        gradient = graph.emit("Div", doubled, batch)
-        return LossTensors(value, graph.refine(gradient, graph.shape(output)))
+        value = graph.emit("Div", graph.emit("ReduceSum", losses, keepdims=0), batch)
+        return LossTensors(value, graph.refine(graph.emit("Div", slopes, batch), graph.shape(output)))
 
 
-def loss_for(task: Task) -> Loss:
-    """The loss that fits a task."""
+@dataclass(frozen=True)
+class SquaredError(_Regression):
+    """Squared error of `prediction` [N, 1], in standardised units, with `target` float32 [N], in original units.
+
+    Args:
+        target_mean: What the target is reduced by, in its own units.
+        target_std: What it is divided by then; 0 counts as 1 (a constant target).
+    """
+
+    def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
+        """Value: mean of (prediction - (target - mean) / std)^2. Gradient: 2 (prediction - ...) / N."""
+        difference = self._difference(graph, output)
+        losses = graph.emit("Mul", difference, difference)
+        return self._mean(graph, output, losses, graph.emit("Mul", difference, graph.scalar(2, output)))
+
+
+@dataclass(frozen=True)
+class AbsoluteError(_Regression):
+    """Absolute error, for targets with outliers: it learns the median. Shapes and units as for `SquaredError`."""
+
+    def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
+        """Value: mean of |difference|. Gradient: sign(difference) / N, 0 at 0."""
+        difference = self._difference(graph, output)
+        return self._mean(graph, output, graph.emit("Abs", difference), graph.emit("Sign", difference))
+
+
+@dataclass(frozen=True)
+class Huber(_Regression):
+    """Huber's loss (P. Huber, 1964): squared near 0, absolute further out. Shapes and units as for `SquaredError`.
+
+    Args:
+        target_mean: What the target is reduced by, in its own units.
+        target_std: What it is divided by then; 0 counts as 1 (a constant target).
+        delta: Where it turns, in standard deviations of the target.
+    """
+
+    delta: float = 1.0
+
+    def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
+        """Value: mean of d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2). Gradient: clip(d) / N."""
+        difference = self._difference(graph, output)
+        delta = graph.scalar(self.delta, output)
+        slopes = graph.emit("Max", graph.emit("Min", difference, delta), graph.scalar(-self.delta, output))
+        # With c = clip(d): c (d - c / 2) is d^2 / 2 inside and delta (|d| - delta / 2) outside.
+        inner = graph.emit("Sub", difference, graph.emit("Mul", slopes, graph.scalar(0.5, output)))
+        return self._mean(graph, output, graph.emit("Mul", slopes, inner), slopes)
+
+
+_CLASSIFICATION: dict[str, type[CrossEntropy | Focal]] = {"cross_entropy": CrossEntropy, "focal": Focal}
+_REGRESSION: dict[str, type[SquaredError | AbsoluteError | Huber]] = {
+    "squared": SquaredError,
+    "absolute": AbsoluteError,
+    "huber": Huber,
+}
+
+
+def loss_for(task: Task, name: str | None = None, config: Mapping[str, Any] | None = None) -> Loss:
+    """The loss that fits a task.
+
+    Args:
+        task: What is learnt.
+        name: `cross_entropy` or `focal` for classification; `squared`, `absolute` or `huber` for regression. None is
+            the first.
+        config: Its arguments, except the target's mean and standard deviation, which the task has.
+
+    Raises:
+        KeyError: The task has no such loss.
+    """
+    arguments: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in (config or {}).items()
+    }
     if isinstance(task, Classification):
-        return CrossEntropy()
-    return SquaredError(task.mean, task.std)
+        return _CLASSIFICATION[name or "cross_entropy"](**arguments)
+    return _REGRESSION[name or "squared"](task.mean, task.std, **arguments)
+
+
+def _one_hot(graph: GraphBuilder, output: str) -> str:
+    """Declare the target; 1 at each sample's class, else 0: [N, classes]."""
+    target = graph.input(TARGET, TensorProto.INT64, (BATCH,))
+    depth = graph.constant(np.asarray(graph.shape(output)[1], dtype=np.int64))
+    off_on = graph.constant(np.asarray([0, 1], dtype=graph.dtype(output)))
+    return graph.emit("OneHot", target, depth, off_on, axis=-1)
+
+
+def _weights(graph: GraphBuilder, weights: tuple[float, ...], output: str) -> str:
+    """The weights of the classes as a row."""
+    return graph.constant(np.asarray(weights, dtype=graph.dtype(output)))
 
 
 def _batch_size(graph: GraphBuilder, output: str) -> str:

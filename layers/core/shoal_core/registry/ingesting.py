@@ -46,7 +46,7 @@ class Uploads(ObjectStore, Protocol):
         """An object's exact version, size and sha256, from one pass over its bytes. Raises `NotFound`."""
         ...
 
-    def modified(self, key: str) -> str:
+    def modified(self, key: str, version: str | None = None) -> str:
         """When the object was last written; sorts by time. Raises `NotFound`."""
         ...
 
@@ -105,11 +105,20 @@ class Ingest:
                 return Outcome("ignored", reason="not a file of a dataset")
             return self._ingest(key, upload)
         except NotFound:
+            if self._is_there(upload):
+                raise  # something else is missing, and that is no reason to forget an upload
             return Outcome("ignored", reason="the object is gone: a later event tells what replaced it")
         except ShoalError as error:
             if error.retryable:
                 raise
             return self._refuse(upload, error)
+
+    def _is_there(self, upload: Upload) -> bool:
+        try:
+            self.uploads.modified(upload.key, upload.version)
+        except NotFound:
+            return False
+        return True
 
     def _ingest(self, key: UploadKey, upload: Upload) -> Outcome:
         if key.file == MISSPELT_CONFIG_FILE:

@@ -7,6 +7,7 @@ from typing import Any
 from shoal_core.registry.records import Predictions, Problem
 
 _REF = "#/components/schemas/{model}"
+OPEN_PATHS = frozenset({"/healthz", "/openapi.json"})
 
 
 def with_predict(document: dict[str, Any]) -> dict[str, Any]:
@@ -18,10 +19,20 @@ def with_predict(document: dict[str, Any]) -> dict[str, Any]:
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    components["schemas"]["GatewayRefusal"] = {
+        "type": "object",
+        "description": "API Gateway's own answer, which can't be a problem document: send the header "
+        "`Authorization: Bearer TOKEN`; `shoal status` shows the token.",
+        "properties": {"message": {"type": "string", "enum": ["Unauthorized", "Forbidden"]}},
+    }
     document["security"] = [{"token": []}]
     document["paths"]["/models/{name}/predict"] = {"post": _operation()}
-    for path in ("/healthz", "/openapi.json"):
-        document["paths"][path]["get"]["security"] = []
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in OPEN_PATHS:
+                operation["security"] = []
+            else:
+                operation["responses"] |= _refusals()
     return document
 
 
@@ -29,6 +40,14 @@ def problem_responses(*statuses: int) -> dict[int, dict[str, Any]]:
     """Documented errors of an operation."""
     content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {status: {"description": "See `detail` and `fix`.", "content": content} for status in statuses}
+
+
+def _refusals() -> dict[str, dict[str, Any]]:
+    content = {"application/json": {"schema": {"$ref": _REF.format(model="GatewayRefusal")}}}
+    return {
+        "401": {"description": "The request has no token.", "content": content},
+        "403": {"description": "The token is wrong.", "content": content},
+    }
 
 
 def _operation() -> dict[str, Any]:

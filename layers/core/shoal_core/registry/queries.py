@@ -99,7 +99,7 @@ class Queries:
         ids = self.catalog.run_ids(dataset, limit)
         with ThreadPoolExecutor(PARALLEL_QUERIES) as pool:
             found = list(pool.map(lambda run_id: self.catalog.run_items(run_id, with_rounds=False), ids))
-        return Runs(runs=[run_view(items, self.architecture) for items in found])
+        return Runs(runs=[_listed(run_view(items, self.architecture)) for items in found])
 
     def run(self, run_id: str) -> Run:
         """One run with its rounds."""
@@ -118,6 +118,18 @@ class Queries:
         return model_view(items, f"{api_url}/models/{name}/predict", spec)
 
 
+# What grows with the number of classes: lists of many runs or models would outgrow Lambda's 6 MB answer.
+_HEAVY = frozenset({"per_class", "confusion_matrix", "classes"})
+
+
+def _light(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name not in _HEAVY}
+
+
+def _listed(run: Run) -> Run:
+    return run.model_copy(update={"metrics": _light(run.metrics)})
+
+
 def _summary(model: Model) -> ModelSummary:
     production = model.aliases["production"]
     current = next(version for version in model.versions if version.version == production)
@@ -126,6 +138,6 @@ def _summary(model: Model) -> ModelSummary:
         production=production,
         versions=len(model.versions),
         task=model.task,
-        metrics=current.metrics,
+        metrics=_light(current.metrics),
         updated_at=current.created_at,
     )

@@ -73,6 +73,7 @@ class RoundSummary(Record):
     loss: float
     learning_rate: float
     validation: dict[str, float]
+    reason: str | None = Field(default=None, description="why the run ended with this round")
 
 
 class ModelReference(Record):

@@ -31,6 +31,7 @@ _PLATFORM_FIXES = {
     "States.Timeout": "Lower the work per invocation (more workers or rounds in dataset.yaml) and upload again.",
     "Runtime.OutOfMemory": "Set a smaller image_size or more workers in dataset.yaml, or raise the function's memory.",
     "Runtime.ExitError": "A worker died on every attempt; read its log with `shoal logs`.",
+    "ClientError": "AWS refused a call. For AccessDenied add the action to the function's policies in template.yaml.",
     "States.DataLimitExceeded": "A state's payload went over 256 KiB; use fewer workers or larger shards.",
 }
 

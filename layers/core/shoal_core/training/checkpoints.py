@@ -15,6 +15,7 @@ from shoal_core.training.metrics import Score
 
 PARAMETER = "param."
 STATE = "state."
+BUFFER = "buffer."
 MOMENTUM = "momentum."
 _METADATA = "shoal"
 _FIX = "Delete the object and start the run again: it resumes at the last committed round."
@@ -51,6 +52,7 @@ class Checkpoint:
         state: `<slot>.<name>` -> float32 array, the optimizer's.
         momentum: Name -> float32 array, the outer momentum; empty when the run has none.
         progress: Scores so far.
+        buffers: Name -> float32 array, what training renews without a gradient, such as running statistics.
     """
 
     run_id: str
@@ -60,11 +62,13 @@ class Checkpoint:
     state: Tensors
     momentum: Tensors = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    buffers: Tensors = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """The file's bytes."""
         header = _CheckpointHeader(run_id=self.run_id, round=self.round, step=self.step, progress=self.progress)
-        return _encode(header, {PARAMETER: self.parameters, STATE: self.state, MOMENTUM: self.momentum})
+        groups = {PARAMETER: self.parameters, STATE: self.state, MOMENTUM: self.momentum, BUFFER: self.buffers}
+        return _encode(header, groups)
 
     @classmethod
     def decode(cls, data: bytes, name: str) -> Checkpoint:
@@ -78,7 +82,7 @@ class Checkpoint:
             BadInput: Cut short, damaged, or not a checkpoint.
         """
         header = _decode_header(data, name, _CheckpointHeader)
-        groups = _decode_groups(data, name, (PARAMETER, STATE, MOMENTUM))
+        groups = _decode_groups(data, name, (PARAMETER, STATE, MOMENTUM, BUFFER))
         return cls(
             run_id=header.run_id,
             round=header.round,
@@ -87,6 +91,7 @@ class Checkpoint:
             state=groups[STATE],
             momentum=groups[MOMENTUM],
             progress=header.progress,
+            buffers=groups[BUFFER],
         )
 
 
@@ -104,6 +109,7 @@ class Update:
         samples: Samples that its steps saw.
         loss_sum: Sum of the samples' losses over all local steps.
         steps: Local steps.
+        buffers: Name -> float32 array, after the local steps.
     """
 
     run_id: str
@@ -115,6 +121,7 @@ class Update:
     samples: int
     loss_sum: float
     steps: int
+    buffers: Tensors = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -127,13 +134,13 @@ class Update:
             loss_sum=self.loss_sum,
             steps=self.steps,
         )
-        return _encode(header, {PARAMETER: self.parameters, STATE: self.state})
+        return _encode(header, {PARAMETER: self.parameters, STATE: self.state, BUFFER: self.buffers})
 
     @classmethod
     def decode(cls, data: bytes, name: str) -> Update:
         """Read an update; arrays are read-only views of `data`. Raises `BadInput` as `Checkpoint.decode` does."""
         header = _decode_header(data, name, _UpdateHeader)
-        groups = _decode_groups(data, name, (PARAMETER, STATE))
+        groups = _decode_groups(data, name, (PARAMETER, STATE, BUFFER))
         return cls(
             run_id=header.run_id,
             round=header.round,
@@ -144,6 +151,7 @@ class Update:
             samples=header.samples,
             loss_sum=header.loss_sum,
             steps=header.steps,
+            buffers=groups[BUFFER],
         )
 
 

@@ -32,6 +32,8 @@ from shoal_core.training.states import evaluation_items
 
 OUTPUTS: dict[Task, str] = {"classification": "probabilities", "regression": "value"}
 """The output of an exported model that is scored."""
+# A matrix of 1,000 classes takes megabytes; an item of the catalog holds 400 KB.
+MAX_SHOWN_MATRIX = 100
 
 
 class _Record(BaseModel):
@@ -81,9 +83,15 @@ class Evaluation(_Record):
         return canonical_json(self.model_dump(mode="json"))
 
     def record(self) -> dict[str, Any]:
-        """The metrics as the catalog and the API show them, with what they were measured on and the baseline."""
+        """The metrics as the catalog and the API show them, with what they were measured on and the baseline.
+
+        The confusion matrix of more than `MAX_SHOWN_MATRIX` classes is only in `evaluation.json`.
+        """
+        metrics = self.metrics.model_dump(mode="json")
+        if len(metrics.get("classes", ())) > MAX_SHOWN_MATRIX:
+            del metrics["confusion_matrix"]
         return {
-            **self.metrics.model_dump(mode="json"),
+            **metrics,
             "split": self.split,
             "baseline": self.baseline.model_dump(mode="json"),
         }

@@ -28,5 +28,6 @@ def export_checkpoint(artifacts: ObjectStore, settings: TrainingSettings, checkp
         settings.classes,
         settings.target_mean,
         settings.target_std,
+        checkpoint.buffers,
     )
     artifacts.write(keys.model, model)

@@ -15,8 +15,18 @@ from shoal_core.data.shards import Tensors
 from shoal_core.errors import BadInput, NotFound
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
+from shoal_core.training.averaging import WeightAverage
 from shoal_core.training.batches import load_shard
-from shoal_core.training.checkpoints import PARAMETER, Checkpoint, Progress, Update
+from shoal_core.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    LastRound,
+    ReduceOnPlateau,
+    StopOnDivergence,
+    decide,
+)
+from shoal_core.training.checkpoints import BUFFER, PARAMETER, Checkpoint, Update
+from shoal_core.training.history import RoundResult, best_round
 from shoal_core.training.metrics import Metrics, metrics_of, summary
 from shoal_core.training.rounds import (
     read_checkpoint,
@@ -63,8 +73,9 @@ def merge_round(artifacts: ObjectStore, run_id: str, round_: int) -> RoundState:
         merged = merge_updates(
             before, updates, learning_rate=settings.outer_learning_rate, momentum=settings.outer_momentum
         )
-        metrics = _score_checkpoint(artifacts, merged, settings, manifest)
-        _commit(artifacts, settings, merged, metrics, updates)
+        served = _served(artifacts, settings, merged)
+        metrics = _score_checkpoint(artifacts, served, settings, manifest)
+        _commit(artifacts, settings, merged, served, metrics, updates)
     return round_state(artifacts, settings, manifest, round_)
 
 
@@ -73,9 +84,9 @@ def merge_updates(
 ) -> Checkpoint:
     """Federated averaging with an outer Nesterov step (A. Douillard et al., "DiLoCo", 2023).
 
-    Parameters and optimizer state are averaged in float64 in the order of the workers, weighted by the samples in
-    their shards. The way from the checkpoint to the average is the outer gradient; with a learning rate of 1 and no
-    momentum the new checkpoint is the average itself.
+    Parameters, optimizer state and buffers are averaged in float64 in the order of the workers, weighted by the
+    samples in their shards. The way from the checkpoint to the average is the outer gradient; with a learning rate of
+    1 and no momentum the new checkpoint is the average itself.
 
     Args:
         before: The checkpoint that all updates started from.
@@ -91,7 +102,7 @@ def merge_updates(
     shares = [update.weight / total for update in ordered]
     average = _average([update.parameters for update in ordered], shares)
     parameters: Tensors = {}
-    buffers: Tensors = {}
+    outer: Tensors = {}
     for name, old in before.parameters.items():
         if momentum == 0.0 and learning_rate == 1.0:
             parameters[name] = average[name].astype(np.float32)
@@ -101,16 +112,18 @@ def merge_updates(
         buffer = momentum * before.momentum.get(name, np.zeros_like(old)).astype(np.float64) + way
         parameters[name] = (start + learning_rate * (way + momentum * buffer)).astype(np.float32)
         if momentum:
-            buffers[name] = buffer.astype(np.float32)
+            outer[name] = buffer.astype(np.float32)
     state = _average([update.state for update in ordered], shares)
+    buffers = _average([update.buffers for update in ordered], shares)
     return Checkpoint(
         run_id=before.run_id,
         round=before.round + 1,
         step=before.step + max(update.steps for update in ordered),
         parameters=parameters,
         state={name: array.astype(np.float32) for name, array in state.items()},
-        momentum=buffers,
+        momentum=outer,
         progress=before.progress,
+        buffers={name: array.astype(np.float32) for name, array in buffers.items()},
     )
 
 
@@ -131,9 +144,10 @@ def round_state(artifacts: ObjectStore, settings: TrainingSettings, manifest: Ma
     )
 
 
-def predictor(session: Session, parameters: Tensors, settings: TrainingSettings) -> Predict:
-    """Answers of the forward graph with a checkpoint's parameters: probabilities, or numbers in original units."""
-    feeds = {PARAMETER + name: array for name, array in parameters.items()}
+def predictor(session: Session, checkpoint: Checkpoint, settings: TrainingSettings) -> Predict:
+    """Answers of the forward graph with a checkpoint's values: probabilities, or numbers in original units."""
+    feeds = {PARAMETER + name: array for name, array in checkpoint.parameters.items()}
+    feeds |= {BUFFER + name: array for name, array in checkpoint.buffers.items()}
 
     def predict(batch: Tensors) -> NDArray[np.float64]:
         answers = session.run(batch | feeds)
@@ -149,7 +163,7 @@ def _score_checkpoint(
 ) -> Metrics:
     session = session_of(artifacts.read(RunKeys(settings.run_id).forward_graph), settings.threads)
     counts = score_shards(
-        predictor(session, checkpoint.parameters, settings),
+        predictor(session, checkpoint, settings),
         manifest.shards(settings.validation_split),
         lambda shard: load_shard(artifacts, shard),
         settings,
@@ -158,53 +172,81 @@ def _score_checkpoint(
     return metrics_of(counts, list(settings.classes))
 
 
+def _served(artifacts: ObjectStore, settings: TrainingSettings, merged: Checkpoint) -> Checkpoint:
+    """What is scored and exported: the checkpoint itself, or the moving average up to it."""
+    if settings.ema is None:
+        return merged
+    before = _read_served(artifacts, settings, merged.round - 1) if merged.round > 1 else None
+    return WeightAverage(settings.ema).after_round(before, merged)
+
+
+def _callbacks(settings: TrainingSettings) -> list[Callback]:
+    """What decides after each round; the first reason to stop counts."""
+    callbacks: list[Callback] = [LastRound(settings.rounds), StopOnDivergence(_chance(settings))]
+    if settings.patience:
+        callbacks.append(EarlyStopping(settings.patience, settings.validation_split))
+    if settings.schedule == "plateau":
+        callbacks.append(ReduceOnPlateau(settings.decay_factor, settings.decay_rounds))
+    return callbacks
+
+
+def _chance(settings: TrainingSettings) -> float:
+    """About the training loss of an answer that doesn't look at its input; regression targets are standardised."""
+    return math.log(len(settings.classes)) if settings.task == "classification" else 1.0
+
+
 def _commit(
     artifacts: ObjectStore,
     settings: TrainingSettings,
     merged: Checkpoint,
+    served: Checkpoint,
     metrics: Metrics,
     updates: Sequence[Update],
 ) -> None:
     keys = RunKeys(settings.run_id)
-    progress = merged.progress.after(merged.round, metrics.score())
-    reason = _reason_to_finish(settings, merged.round, progress)
-    checkpoint = replace(merged, progress=progress)
+    round_, loss = merged.round, merged_loss(updates)
+    before = read_round(artifacts, settings.run_id, round_ - 1) if round_ > 1 else None
+    result = RoundResult(round=round_, loss=loss, score=metrics.score())
+    history = (*(before.history if before else ()), result)
+    decision = decide(_callbacks(settings), history)
+    checkpoint = replace(merged, progress=merged.progress.after(round_, metrics.score()))
     data = checkpoint.encode()
-    artifacts.write(keys.checkpoint(checkpoint.round), data)
-    if reason:
+    artifacts.write(keys.checkpoint(round_), data)
+    if settings.ema is not None:
+        artifacts.write(keys.average(round_), served.encode())
+    best = best_round(history)
+    if decision.stop:
         # Only the last round needs the export, and with it the onnx layer's import time.
         from shoal_core.training.finishing import export_checkpoint
 
-        best = progress.best_round
-        export_checkpoint(
-            artifacts,
-            settings,
-            checkpoint if best == checkpoint.round else read_checkpoint(artifacts, settings.run_id, best),
-        )
+        best_one = served if best == round_ else _read_served(artifacts, settings, best)
+        export_checkpoint(artifacts, settings, best_one)
     record = RoundRecord(
         run_id=settings.run_id,
-        round=checkpoint.round,
+        round=round_,
         rounds=settings.rounds,
-        loss=merged_loss(updates),
+        loss=loss,
         validation=summary(metrics),
         validation_split=settings.validation_split,
-        learning_rate=step_learning_rate(settings, checkpoint.step - 1),
+        learning_rate=step_learning_rate(settings, checkpoint.step - 1, before.learning_rate_scale if before else 1.0),
         samples=sum(update.samples for update in updates),
         steps=settings.steps_per_round,
-        best_round=progress.best_round,
-        finished=reason is not None,
-        reason=reason,
+        best_round=best,
+        finished=decision.stop is not None,
+        reason=decision.stop,
+        history=history,
+        learning_rate_scale=decision.learning_rate_scale,
         checkpoint_sha256=hashlib.sha256(data).hexdigest(),
     )
-    artifacts.write_new(keys.round(checkpoint.round), record.encode(), "application/json")
+    artifacts.write_new(keys.round(round_), record.encode(), "application/json")
 
 
-def _reason_to_finish(settings: TrainingSettings, round_: int, progress: Progress) -> str | None:
-    if round_ >= settings.rounds:
-        return f"all {settings.rounds} rounds are done"
-    if progress.stale_rounds >= settings.patience:
-        return f"no better {settings.validation_split} score for {settings.patience} rounds"
-    return None
+def _read_served(artifacts: ObjectStore, settings: TrainingSettings, round_: int) -> Checkpoint:
+    """What was scored in an earlier round."""
+    if settings.ema is None:
+        return read_checkpoint(artifacts, settings.run_id, round_)
+    key = RunKeys(settings.run_id).average(round_)
+    return Checkpoint.decode(artifacts.read(key), f"Average {key!r}")
 
 
 def _read_update(artifacts: ObjectStore, run_id: str, round_: int, worker: int) -> Update:

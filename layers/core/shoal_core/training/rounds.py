@@ -15,10 +15,11 @@ from shoal_core.errors import BadDataset, BadRequest, TrainingDiverged
 from shoal_core.keys import DatasetKeys, RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.batches import BatchStream, assign_shards, load_shard
-from shoal_core.training.checkpoints import PARAMETER, STATE, Checkpoint, Update
+from shoal_core.training.checkpoints import BUFFER, PARAMETER, STATE, Checkpoint, Update
 from shoal_core.training.schedules import learning_rate_at
 from shoal_core.training.sessions import Session, session_of
 from shoal_core.training.settings import TrainingSettings
+from shoal_core.training.states import read_round
 
 NEW = "new."
 
@@ -70,23 +71,30 @@ def train_shard(artifacts: ObjectStore, run_id: str, round_: int, worker: int) -
         checkpoint = read_checkpoint(artifacts, run_id, round_ - 1)
         stream = worker_batches(artifacts, settings, read_manifest(artifacts, settings), worker)
         session = session_of(artifacts.read(keys.step_graph), settings.threads)
-        update = train_round(session, checkpoint, stream, settings, worker)
+        scale = learning_rate_scale(artifacts, settings, round_)
+        update = train_round(session, checkpoint, stream, settings, worker, scale)
         repeated = not artifacts.write_new(key, update.encode())
     return ShardTrained(run_id=run_id, round=round_, worker=worker, repeated=repeated)
 
 
 def train_round(
-    session: Session, checkpoint: Checkpoint, stream: Batches, settings: TrainingSettings, worker: int
+    session: Session,
+    checkpoint: Checkpoint,
+    stream: Batches,
+    settings: TrainingSettings,
+    worker: int,
+    learning_rate_scale: float = 1.0,
 ) -> Update:
     """Run a round's local steps from a checkpoint.
 
     Args:
-        session: The step graph. In: data, `target` in its own units, `learning_rate`, `step`, `param.*`, `state.*`;
-            out: `loss`, `new.param.*`, `new.state.*`.
+        session: The step graph. In: data, `target` in its own units, `learning_rate`, `step`, `param.*`, `state.*`,
+            `buffer.*`; out: `loss`, `new.param.*`, `new.state.*`, `new.buffer.*`.
         checkpoint: Where to start.
         stream: The worker's batches.
         settings: Of the run.
         worker: The worker, from 0.
+        learning_rate_scale: What the schedule's learning rate is multiplied by.
 
     Raises:
         TrainingDiverged: The loss or a parameter became NaN or infinite.
@@ -94,10 +102,11 @@ def train_round(
     round_ = checkpoint.round + 1
     values: Tensors = {PARAMETER + name: array for name, array in checkpoint.parameters.items()}
     values |= {STATE + name: array for name, array in checkpoint.state.items()}
+    values |= {BUFFER + name: array for name, array in checkpoint.buffers.items()}
     losses: list[float] = []
     batches = stream.batches(checkpoint.step, settings.steps_per_round)
     for step, batch in enumerate(batches, checkpoint.step):
-        batch["learning_rate"] = np.array(step_learning_rate(settings, step), np.float32)
+        batch["learning_rate"] = np.array(step_learning_rate(settings, step, learning_rate_scale), np.float32)
         batch["step"] = np.array(step, np.float32)
         outputs = session.run(batch | values)
         loss = float(outputs["loss"])
@@ -118,14 +127,29 @@ def train_round(
         samples=settings.local_batch_size * len(losses),
         loss_sum=settings.local_batch_size * math.fsum(losses),
         steps=len(losses),
+        buffers=_group(values, BUFFER),
     )
 
 
-def step_learning_rate(settings: TrainingSettings, step: int) -> float:
-    """The learning rate of a local step (from 0): warm-up over the first round, then a cosine over the run."""
-    # A run of one round would otherwise be all warm-up.
-    warmup = settings.steps_per_round if settings.rounds > 1 else max(1, settings.steps_per_round // 10)
-    return learning_rate_at(step, peak=settings.learning_rate, warmup_steps=warmup, total_steps=settings.total_steps)
+def step_learning_rate(settings: TrainingSettings, step: int, scale: float = 1.0) -> float:
+    """The learning rate of a local step (from 0), by the run's schedule, times `scale`."""
+    rate = learning_rate_at(
+        step,
+        peak=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        total_steps=settings.total_steps,
+        schedule=settings.schedule,
+        decay_factor=settings.decay_factor,
+        decay_steps=settings.decay_rounds * settings.steps_per_round,
+    )
+    return rate * scale
+
+
+def learning_rate_scale(artifacts: ObjectStore, settings: TrainingSettings, round_: int) -> float:
+    """What the schedule's learning rate is multiplied by in a round: as decided at the end of the round before."""
+    if settings.schedule != "plateau" or round_ == 1:
+        return 1.0
+    return read_round(artifacts, settings.run_id, round_ - 1).learning_rate_scale
 
 
 def worker_batches(artifacts: ObjectStore, settings: TrainingSettings, manifest: Manifest, worker: int) -> BatchStream:

@@ -8,9 +8,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import DatasetConfig, Optimizer, Recipe, Split, Task
+from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig, Loss, Optimizer, Recipe, Schedule, Split, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig, BadDataset, BadInput
+from shoal_core.training.objectives import DECAY_FACTOR, resolve_objective
 
 MAX_ROUNDS = 500
 MAX_VALIDATION_SAMPLES = 10_000
@@ -20,13 +21,27 @@ _DEFAULT_WORKERS = 2
 _DEFAULT_ROUNDS = 10
 _DEFAULT_OPTIMIZER: Optimizer = "adam"
 _DEFAULT_RECIPES: dict[Literal["image", "table"], Recipe] = {"image": "cnn", "table": "mlp"}
-_LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-3, "sgd": 5e-2}
+_LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-3, "adamw": 2e-3, "sgd": 5e-2, "lion": 3e-4}
+# One layer can take larger steps, and has to: its weights travel as far as the answer does.
+_LINEAR_LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-2, "adamw": 2e-2, "lion": 3e-3}
 # Samples to see in a whole run: enough for small data to converge, and few seconds of work; big data gets more.
-_SAMPLES_TO_SEE: dict[Recipe, int] = {"cnn": 40_000, "mlp": 150_000}
+_SAMPLES_TO_SEE: dict[Recipe, int] = {
+    "cnn": 40_000,
+    "linear": 150_000,
+    "mlp": 150_000,
+    "resnet": 40_000,
+    "vgg": 40_000,
+}
 _EPOCHS = (3, 100)
 # A round must end well within Lambda's 900 s, also on a slow CPU: measured seconds of a step of 64 samples at one
-# thread (CNN per 28x28 pixels), and the time that a round may take by that measure.
-_STEP_SECONDS: dict[Recipe, float] = {"cnn": 0.1, "mlp": 0.002}
+# thread (convolutions per 28x28 pixels), and the time that a round may take by that measure.
+_STEP_SECONDS: dict[Recipe, float] = {
+    "cnn": 0.1,
+    "linear": 0.002,
+    "mlp": 0.002,
+    "resnet": 0.15,
+    "vgg": 0.15,
+}
 _ROUND_SECONDS = 120.0
 _SLOW_ROUND = 5
 
@@ -44,8 +59,10 @@ class TrainingSettings(BaseModel):
     """`settings.json`: everything that the rounds of a run depend on beside the data.
 
     `batch_size` is global: each worker's batches have `local_batch_size` = batch_size // workers samples.
-    `target_mean` and `target_std` standardise a regression target (0 and 1 for classification). Names in `inferred`
-    were chosen by Shoal; `warnings` say what was done differently from what was asked.
+    `target_mean` and `target_std` standardise a regression target (0 and 1 for classification). `loss` None is the
+    task's usual one; `decay_factor` and `decay_rounds` are the `step` and `plateau` schedules'; a `patience` of 0 never
+    stops early; `ema` is the decay of the weights' moving average. Names in `inferred` were chosen by Shoal; `warnings`
+    say what was done differently from what was asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +81,13 @@ class TrainingSettings(BaseModel):
     optimizer: Optimizer
     optimizer_config: dict[str, Any] = {}
     learning_rate: float = Field(gt=0)
+    loss: Loss | None = None
+    loss_config: dict[str, Any] = {}
+    schedule: Schedule = "cosine"
+    warmup_rounds: float | None = Field(default=None, ge=0)
+    decay_factor: float = Field(default=DECAY_FACTOR, gt=0, lt=1)
+    decay_rounds: int = Field(default=1, ge=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
     batch_size: int = Field(ge=1)
     local_batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
@@ -71,7 +95,7 @@ class TrainingSettings(BaseModel):
     steps_per_round: int = Field(ge=1)
     workers: int = Field(ge=1)
     seed: int = Field(ge=0)
-    patience: int = Field(ge=1)
+    patience: int = Field(ge=0)
     outer_learning_rate: float = Field(default=1.0, gt=0)
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)
     threads: int = Field(default=1, ge=1)
@@ -85,6 +109,14 @@ class TrainingSettings(BaseModel):
     def total_steps(self) -> int:
         """Local steps of each worker over the whole run."""
         return self.rounds * self.steps_per_round
+
+    @property
+    def warmup_steps(self) -> int:
+        """Local steps until the learning rate is at its peak: the first round, or what was asked for."""
+        if self.warmup_rounds is not None:
+            return min(self.total_steps, math.ceil(self.warmup_rounds * self.steps_per_round))
+        # A run of one round would otherwise be all warm-up.
+        return self.steps_per_round if self.rounds > 1 else max(1, self.steps_per_round // 10)
 
     def encode(self) -> bytes:
         """The canonical bytes of `settings.json`."""
@@ -110,16 +142,40 @@ def shown_settings(settings: TrainingSettings, manifest: Manifest) -> dict[str, 
         "split": config.split.model_dump(mode="json"),
         "workers": settings.workers,
         "rounds": settings.rounds,
-        "training": settings.model_dump(include={"optimizer", "learning_rate", "batch_size", "epochs"}),
+        "training": _shown_training(settings),
         "steps_per_round": settings.steps_per_round,
         "patience": settings.patience,
         "network": settings.recipe_config,
     }
+    if "class_weights" in settings.loss_config:
+        shown["class_weights"] = dict(zip(settings.classes, settings.loss_config["class_weights"], strict=True))
     if spec.image is not None:
         shown |= {"image_size": [spec.image.height, spec.image.width], "channels": spec.image.channels}
     if spec.table is not None:
         shown["columns"] = list(spec.table.names)
     return shown
+
+
+def _shown_training(settings: TrainingSettings) -> dict[str, Any]:
+    """The fields of `training` in dataset.yaml that are in force; those that mean nothing in this run are left out."""
+    shown = settings.model_dump(include={"optimizer", "learning_rate", "batch_size", "epochs", "schedule", "patience"})
+    optimizer, loss = settings.optimizer_config, settings.loss_config
+    shown |= {name: optimizer[name] for name in ("momentum", "nesterov", "weight_decay") if name in optimizer}
+    shown["loss"] = settings.loss
+    shown["warmup_rounds"] = settings.warmup_steps / settings.steps_per_round
+    if settings.schedule in ("step", "plateau"):
+        shown |= settings.model_dump(include={"decay_factor", "decay_rounds"})
+    if settings.task == "classification":
+        shown["class_weights"] = "balanced" if "class_weights" in loss else "none"
+    if settings.loss == "cross_entropy":
+        shown["label_smoothing"] = loss.get("label_smoothing", 0.0)
+    asked = {
+        "clip_norm": optimizer.get("clip_norm"),
+        "focal_gamma": loss.get("gamma"),
+        "huber_delta": loss.get("delta"),
+        "ema": settings.ema,
+    }
+    return shown | {name: value for name, value in asked.items() if value is not None}
 
 
 def rounds_in_history(workers: int) -> int:
@@ -130,8 +186,8 @@ def rounds_in_history(workers: int) -> int:
 def resolve_settings(
     config: DatasetConfig, manifest: Manifest, run_id: str = "run"
 ) -> tuple[TrainingSettings, list[str]]:
-    """Fill in what the user left out, from the data. The hyperparameters of recipe and optimizer
-    stay empty here: they are the graphs' business.
+    """Fill in what the user left out, from the data. The hyperparameters of the recipe, and those of the optimizer that
+    weren't asked for, stay empty here: they are the graphs' business.
 
     Args:
         config: What was asked for.
@@ -151,7 +207,7 @@ def resolve_settings(
     training = config.training
     recipe = _recipe(config, manifest, chosen)
     optimizer = chosen.pick("training.optimizer", training.optimizer, _DEFAULT_OPTIMIZER)
-    learning_rate = chosen.pick("training.learning_rate", training.learning_rate, _LEARNING_RATES[optimizer])
+    learning_rate = chosen.pick("training.learning_rate", training.learning_rate, _learning_rate(recipe, optimizer))
     samples = manifest.samples["train"]
     batch_size = min(samples, chosen.pick("training.batch_size", training.batch_size, _batch_size(samples)))
     workers = _workers(config, len(manifest.train), batch_size, chosen)
@@ -174,6 +230,11 @@ def resolve_settings(
             f"A round of {steps_per_round:,} steps may outlast a function's 15 minutes: {needed} rounds would be safe."
         )
     validation_split, evaluation_split = _held_out(manifest, chosen)
+    objective = resolve_objective(training, optimizer, rounds, manifest)
+    if training.warmup_rounds is not None and training.warmup_rounds >= rounds:
+        chosen.warnings.append(f"The learning rate warms up during all {rounds} rounds; its peak is the last step.")
+    if objective.schedule == "plateau" and 0 < objective.patience <= objective.decay_rounds:
+        chosen.warnings.append("The run is stopped early before a plateau lowers the learning rate: raise patience.")
     target = manifest.statistics.target if manifest.spec.target.task == "regression" else None
     settings = TrainingSettings(
         run_id=run_id,
@@ -187,6 +248,8 @@ def resolve_settings(
         recipe=recipe,
         optimizer=optimizer,
         learning_rate=learning_rate,
+        warmup_rounds=training.warmup_rounds,
+        ema=training.ema,
         batch_size=batch_size,
         local_batch_size=local_batch_size,
         epochs=epochs,
@@ -194,11 +257,11 @@ def resolve_settings(
         steps_per_round=steps_per_round,
         workers=workers,
         seed=config.seed,
-        patience=max(3, math.ceil(rounds / 2)),
         validation_split=validation_split,
         evaluation_split=evaluation_split,
         inferred=tuple(dict.fromkeys((*manifest.inferred, *chosen.inferred))),
         warnings=tuple(chosen.warnings),
+        **dict(objective),
     )
     return settings, list(settings.inferred)
 
@@ -235,9 +298,17 @@ def _require_learnable(manifest: Manifest) -> None:
 def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> Recipe:
     kind = manifest.spec.kind
     recipe = chosen.pick("recipe", config.recipe, _DEFAULT_RECIPES[kind])
-    if recipe == "cnn" and kind != "image":
-        raise BadConfig("dataset.yaml: recipe: cnn needs images; this dataset is a table.", "Use mlp, or leave it out.")
+    if recipe in IMAGE_RECIPES and kind != "image":
+        raise BadConfig(
+            f"dataset.yaml: recipe: {recipe} needs images; this dataset is a table.",
+            "Use mlp or linear, or leave it out.",
+        )
     return recipe
+
+
+def _learning_rate(recipe: Recipe, optimizer: Optimizer) -> float:
+    usual = _LEARNING_RATES[optimizer]
+    return _LINEAR_LEARNING_RATES.get(optimizer, usual) if recipe == "linear" else usual
 
 
 def _batch_size(samples: int) -> int:
@@ -261,7 +332,7 @@ def _epochs(recipe: Recipe, samples: int) -> int:
 
 def _most_steps(recipe: Recipe, manifest: Manifest, local_batch_size: int) -> int:
     image = manifest.spec.image
-    size = image.height * image.width / 784 if image and recipe == "cnn" else 1.0
+    size = image.height * image.width / 784 if image and recipe in IMAGE_RECIPES else 1.0
     return max(1, int(_ROUND_SECONDS / (_STEP_SECONDS[recipe] * size * local_batch_size / 64)))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from pydantic import TypeAdapter
 
 from shoal_core.data.manifest import Manifest, NumberSummary
 from shoal_core.errors import BadDataset, Conflict
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.losses import loss_for
-from shoal_core.graphs.optimizers import Adam, Optimizer, Sgd
+from shoal_core.graphs.optimizers import Optimizer
 from shoal_core.graphs.recipes import build_forward, default_config
 from shoal_core.graphs.signature import (
     CategoriesInput,
@@ -28,6 +29,8 @@ from shoal_core.training.rounds import read_manifest, read_settings
 from shoal_core.training.settings import TrainingSettings, resolve_settings
 from shoal_core.training.states import RoundState, last_round
 
+_OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
+
 
 def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: str) -> RoundState:
     """Start a run on a committed dataset version, or say where a started one goes on.
@@ -44,7 +47,7 @@ def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: s
     Raises:
         NotFound: The dataset version isn't committed.
         BadDataset: Nothing can be learnt from it: no training samples, or one class only.
-        BadConfig: The recipe doesn't fit the data.
+        BadConfig: The recipe or the loss doesn't fit the data.
         Conflict: The run was started on other data.
     """
     keys = RunKeys(run_id)
@@ -103,7 +106,7 @@ def _prepare(manifest: Manifest, run_id: str) -> tuple[TrainingSettings, dict[st
     """Settings, graphs by key and the initial checkpoint."""
     settings, _ = resolve_settings(manifest.config, manifest, run_id)
     signature = signature_of(manifest)
-    optimizer: Optimizer = Adam() if settings.optimizer == "adam" else Sgd()
+    optimizer = _OPTIMIZER.validate_python({"name": settings.optimizer, **settings.optimizer_config})
     settings = settings.model_copy(
         update={
             "recipe_config": default_config(settings.recipe, signature, manifest.samples["train"]),
@@ -111,10 +114,11 @@ def _prepare(manifest: Manifest, run_id: str) -> tuple[TrainingSettings, dict[st
         }
     )
     forward = build_forward(settings.recipe, settings.recipe_config, signature, settings.seed)
+    loss = loss_for(signature.task, settings.loss, settings.loss_config)
     keys = RunKeys(run_id)
     graphs = {
         keys.forward_graph: forward_with_parameters(forward),
-        keys.step_graph: build_training_step(forward, loss_for(signature.task), optimizer),
+        keys.step_graph: build_training_step(forward, loss, optimizer),
     }
     return settings, graphs, _initial_checkpoint(run_id, forward, optimizer)
 
@@ -130,6 +134,7 @@ def _initial_checkpoint(run_id: str, forward: ForwardGraph, optimizer: Optimizer
             for slot in optimizer.slots
             for name in forward.parameters
         },
+        buffers=dict(forward.buffers),
     )
 
 

@@ -12,6 +12,7 @@ from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadInput
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
+from shoal_core.training.history import RoundResult
 
 MAX_EVALUATION_SHARDS = 40
 """Items of the evaluation Map at most: an item covers several shards of the split where there are more."""
@@ -47,6 +48,8 @@ class RoundRecord(_Record):
 
     `loss` is the mean training loss over the round's samples (in standardised units for regression), `validation` the
     new checkpoint's metrics by name, `learning_rate` that of the round's last step. `reason` says why a run finished.
+    `history` has this round's result and those of all before it, `learning_rate_scale` what the schedule's learning
+    rate is multiplied by in the next round.
     """
 
     schema_version: Literal[1] = 1
@@ -62,6 +65,8 @@ class RoundRecord(_Record):
     best_round: int
     finished: bool
     reason: str | None = None
+    history: tuple[RoundResult, ...] = ()
+    learning_rate_scale: float = 1.0
     checkpoint_sha256: str
 
     def encode(self) -> bytes:

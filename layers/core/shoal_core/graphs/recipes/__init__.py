@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.forward import ForwardGraph
-from shoal_core.graphs.recipes import cnn, mlp
+from shoal_core.graphs.recipes import cnn, linear, mlp, resnet, vgg
 from shoal_core.graphs.signature import NetworkSignature
 
 
@@ -25,9 +25,21 @@ _RECIPES: Mapping[str, _Recipe] = {
         lambda config, signature, seed: cnn.build(cnn.CnnConfig.model_validate(config), signature, seed),
         cnn.default_config,
     ),
+    "linear": _Recipe(
+        lambda config, signature, seed: linear.build(linear.LinearConfig.model_validate(config), signature, seed),
+        linear.default_config,
+    ),
     "mlp": _Recipe(
         lambda config, signature, seed: mlp.build(mlp.MlpConfig.model_validate(config), signature, seed),
         mlp.default_config,
+    ),
+    "resnet": _Recipe(
+        lambda config, signature, seed: resnet.build(resnet.ResnetConfig.model_validate(config), signature, seed),
+        resnet.default_config,
+    ),
+    "vgg": _Recipe(
+        lambda config, signature, seed: vgg.build(vgg.VggConfig.model_validate(config), signature, seed),
+        vgg.default_config,
     ),
 }
 

@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal_core.errors import BadConfig
 from shoal_core.graphs.forward import ForwardGraph
-from shoal_core.graphs.recipes.inputs import image_features
+from shoal_core.graphs.recipes.inputs import image_features, require_image
 from shoal_core.graphs.recipes.network import Network
 from shoal_core.graphs.signature import MIN_IMAGE_SIDE, NetworkSignature
 
@@ -45,11 +44,9 @@ def build(config: CnnConfig, signature: NetworkSignature, seed: int) -> ForwardG
     Raises:
         BadConfig: if the input isn't an image of at least 4x4.
     """
-    if signature.image is None or min(signature.image.shape[1:]) < MIN_IMAGE_SIDE:
-        side = MIN_IMAGE_SIDE
-        raise BadConfig(f"Recipe 'cnn' needs images of at least {side}x{side} pixels.", "Use recipe 'mlp'.")
+    image = require_image(signature, "cnn")
     network = Network(seed)
-    x = image_features(network, signature.image)
+    x = image_features(network, image)
     for index, channels in enumerate(config.channels):
         for repeat in range(config.convolutions):
             x = network.relu(network.convolution(x, f"block{index}.convolution{repeat}", channels, config.kernel))

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto
 
+from shoal_core.errors import BadConfig
 from shoal_core.graphs.forward import BATCH
 from shoal_core.graphs.recipes.network import Network
-from shoal_core.graphs.signature import CategoriesInput, ImageInput, NumbersInput
+from shoal_core.graphs.signature import MIN_IMAGE_SIDE, CategoriesInput, ImageInput, NetworkSignature, NumbersInput
 
 IMAGE = "image"
 NUMBERS = "numbers"
@@ -24,6 +25,30 @@ def image_features(network: Network, image: ImageInput) -> str:
     pixels = graph.emit("Cast", raw, to=TensorProto.FLOAT)
     centred = graph.emit("Sub", pixels, graph.constant(_row(image.mean).reshape(-1, 1, 1)))
     return graph.emit("Mul", centred, graph.constant(_scale(image.std).reshape(-1, 1, 1)))
+
+
+def require_image(signature: NetworkSignature, recipe: str) -> ImageInput:
+    """The image that a recipe of convolutions works on.
+
+    Raises:
+        BadConfig: if the input isn't an image of at least 4x4.
+    """
+    if signature.image is None or min(signature.image.shape[1:]) < MIN_IMAGE_SIDE:
+        side = MIN_IMAGE_SIDE
+        raise BadConfig(f"Recipe {recipe!r} needs images of at least {side}x{side} pixels.", "Use recipe 'mlp'.")
+    return signature.image
+
+
+def all_features(network: Network, signature: NetworkSignature, embedding_above: int) -> str:
+    """Everything that a network sees, side by side: float32 [N, width]."""
+    features = []
+    if signature.image is not None:
+        features.append(network.flatten(image_features(network, signature.image)))
+    if signature.numbers is not None:
+        features += number_features(network, signature.numbers)
+    if signature.categories is not None:
+        features += category_features(network, signature.categories, embedding_above)
+    return joined(network, features)
 
 
 def number_features(network: Network, numbers: NumbersInput) -> list[str]:

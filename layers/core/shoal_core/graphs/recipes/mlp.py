@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.graphs.forward import ForwardGraph
-from shoal_core.graphs.recipes.inputs import category_features, image_features, joined, number_features
+from shoal_core.graphs.recipes.inputs import all_features
 from shoal_core.graphs.recipes.network import Network
 from shoal_core.graphs.signature import NetworkSignature
 
@@ -32,14 +32,7 @@ class MlpConfig(BaseModel):
 def build(config: MlpConfig, signature: NetworkSignature, seed: int) -> ForwardGraph:
     """Features, then for each hidden layer: dense, ReLU; then the answer."""
     network = Network(seed)
-    features = []
-    if signature.image is not None:
-        features.append(network.flatten(image_features(network, signature.image)))
-    if signature.numbers is not None:
-        features += number_features(network, signature.numbers)
-    if signature.categories is not None:
-        features += category_features(network, signature.categories, config.embedding_above)
-    x = joined(network, features)
+    x = all_features(network, signature, config.embedding_above)
     for index, units in enumerate(config.hidden):
         x = network.relu(network.dense(x, f"dense{index}", units))
     return network.answer(x, signature)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from shoal_core.graphs.rules.rule import Gradient, Rule, Step, positive
-
-
-def _unary(derivative: Callable[[Step], str]) -> Rule:
-    """The rule of y = f(x), from a function that emits f'(x)."""
-
-    def rule(step: Step) -> Sequence[Gradient | None]:
-        return [lambda: step.emit("Mul", step.gradient, derivative(step))]
-
-    return rule
+from shoal_core.graphs.rules.rule import Gradient, Rule, Step, unary
 
 
 def _add(step: Step) -> Sequence[Gradient | None]:
@@ -93,20 +85,6 @@ def _log(step: Step) -> Sequence[Gradient | None]:
     return [lambda: step.emit("Div", step.gradient, step.x)]
 
 
-def _tanh(step: Step) -> str:
-    return step.emit("Sub", step.graph.scalar(1, step.y), step.emit("Mul", step.y, step.y))
-
-
-def _sigmoid(step: Step) -> str:
-    return step.emit("Mul", step.y, step.emit("Sub", step.graph.scalar(1, step.y), step.y))
-
-
-def _leaky_relu(step: Step) -> str:
-    alpha = float(step.attribute("alpha", 0.01))
-    rise = step.emit("Mul", step.graph.scalar(1 - alpha, step.x), positive(step.graph, step.x))
-    return step.emit("Add", step.graph.scalar(alpha, step.x), rise)
-
-
 def _clip(step: Step) -> Sequence[Gradient | None]:
     def gradient() -> str:
         # As PyTorch does, a value on the bound still passes its gradient.
@@ -138,23 +116,68 @@ def _identity(step: Step) -> Sequence[Gradient | None]:
     return [lambda: step.gradient]
 
 
+def _dropout(step: Step) -> Sequence[Gradient | None]:
+    """Without training mode, which is how networks are handed over, it does nothing."""
+    trains = step.graph.value(step.node.inputs[2]) if step.node.has_input(2) else np.asarray(False)
+    if trains is None or np.any(trains):
+        raise step.unsupported("is in training mode")
+    return [lambda: step.gradient, None, None]
+
+
+def _sum(step: Step) -> Sequence[Gradient | None]:
+    return [partial(step.to_input, step.gradient, index) for index in range(len(step.node.inputs))]
+
+
+def _mean(step: Step) -> Sequence[Gradient | None]:
+    count = len(step.node.inputs)
+
+    def gradient(index: int) -> str:
+        return step.to_input(step.emit("Mul", step.gradient, step.graph.scalar(1 / count, step.y)), index)
+
+    return [partial(gradient, index) for index in range(count)]
+
+
+def _extreme(step: Step) -> Sequence[Gradient | None]:
+    """Max and Min of several tensors. Equal ones share the gradient, as in PyTorch."""
+
+    def chosen(name: str) -> str:
+        return step.emit("Cast", step.emit("Equal", name, step.y), to=step.graph.element_type(step.y))
+
+    def gradient(index: int) -> str:
+        winners = [chosen(name) for name in step.node.inputs]
+        count = winners[0] if len(winners) == 1 else step.emit("Sum", *winners)
+        share = step.emit("Div", step.emit("Mul", step.gradient, winners[index]), count)
+        return step.to_input(share, index)
+
+    return [partial(gradient, index) for index in range(len(step.node.inputs))]
+
+
+def _reciprocal(step: Step) -> str:
+    return step.emit("Neg", step.emit("Mul", step.y, step.y))
+
+
 RULES: dict[str, Rule] = {
-    "Abs": _unary(lambda step: step.emit("Sign", step.x)),
+    "Abs": unary(lambda step: step.emit("Sign", step.x)),
     "Add": _add,
     "Cast": _cast,
+    "CastLike": lambda step: [*_cast(step), None],
     "Clip": _clip,
+    "Cos": unary(lambda step: step.emit("Neg", step.emit("Sin", step.x))),
     "Div": _div,
-    "Exp": _unary(lambda step: step.y),
+    "Dropout": _dropout,
+    "Exp": unary(lambda step: step.y),
     "Identity": _identity,
-    "LeakyRelu": _unary(_leaky_relu),
     "Log": _log,
+    "Max": _extreme,
+    "Mean": _mean,
+    "Min": _extreme,
     "Mul": _mul,
     "Neg": _neg,
     "Pow": _pow,
-    "Relu": _unary(lambda step: positive(step.graph, step.y)),
-    "Sigmoid": _unary(_sigmoid),
+    "Reciprocal": unary(_reciprocal),
+    "Sin": unary(lambda step: step.emit("Cos", step.x)),
     "Sqrt": _sqrt,
     "Sub": _sub,
-    "Tanh": _unary(_tanh),
+    "Sum": _sum,
     "Where": _where,
 }

@@ -48,8 +48,6 @@ def _max_pool_gradient(step: Step) -> str:
 
 def _average_pool(step: Step) -> Sequence[Gradient | None]:
     window = Window.of(step, tuple(step.attribute("kernel_shape")))
-    if any(end < 0 for end in window.uncovered):
-        raise step.unsupported("averages over windows that stick out of the input (ceil_mode)")
     return [lambda: _average_pool_gradient(step, window)]
 
 
@@ -58,6 +56,8 @@ def _average_pool_gradient(step: Step, window: Window) -> str:
     graph = step.graph
     dtype = graph.dtype(step.x)
     counts = _counts(window, bool(step.attribute("count_include_pad", 0)))
+    # With ceil_mode windows may stick out of the padding.
+    ends = [after + max(0, -rest) for after, rest in zip(window.after, window.uncovered, strict=True)]
     shared = graph.emit("Div", step.gradient, graph.constant(counts.astype(dtype)))
     single = graph.reshape(shared, (_maps(step), 1, *window.outputs))
     spread = graph.emit(
@@ -65,9 +65,9 @@ def _average_pool_gradient(step: Step, window: Window) -> str:
         single,
         graph.constant(np.ones((1, 1, *window.kernel), dtype=dtype)),
         strides=list(window.strides),
-        pads=window.pads,
+        pads=[*window.before, *ends],
         dilations=list(window.dilations),
-        output_padding=window.uncovered,
+        output_padding=[max(0, rest) for rest in window.uncovered],
     )
     return graph.reshape_like(spread, step.x)
 
@@ -80,14 +80,11 @@ def _maps(step: Step) -> str | int:
 def _counts(window: Window, include_padding: bool) -> np.ndarray:
     """How many elements each window averages: [*outputs]."""
     total = np.ones((), dtype=np.int64)
-    for size, output, width, stride, dilation, before in zip(
-        window.sizes, window.outputs, window.kernel, window.strides, window.dilations, window.before, strict=True
-    ):
-        starts = np.arange(output) * stride - before
-        reached = starts[:, None] + np.arange(width) * dilation
-        inside = (reached >= 0) & (reached < size)
-        counts = np.full(output, width) if include_padding else inside.sum(axis=1)
-        total = total[..., None] * counts
+    for axis, (size, output, width) in enumerate(zip(window.sizes, window.outputs, window.kernel, strict=True)):
+        starts = np.arange(output) * window.strides[axis] - window.before[axis]
+        reached = starts[:, None] + np.arange(width) * window.dilations[axis]
+        first, end = (-window.before[axis], size + window.after[axis]) if include_padding else (0, size)
+        total = total[..., None] * ((reached >= first) & (reached < end)).sum(axis=1)
     return total
 
 
@@ -106,8 +103,21 @@ def _global_average_pool(step: Step) -> Sequence[Gradient | None]:
     return [gradient]
 
 
+def _global_max_pool(step: Step) -> Sequence[Gradient | None]:
+    """Equal maxima share the gradient."""
+    graph = step.graph
+
+    def gradient() -> str:
+        reached = graph.emit("Cast", graph.emit("Equal", step.x, step.y), to=graph.element_type(step.x))
+        count = graph.emit("ReduceSum", reached, graph.integers(*range(2, graph.rank(step.x))), keepdims=1)
+        return graph.emit("Mul", reached, graph.emit("Div", step.gradient, count))
+
+    return [gradient]
+
+
 RULES: dict[str, Rule] = {
     "AveragePool": _average_pool,
     "GlobalAveragePool": _global_average_pool,
+    "GlobalMaxPool": _global_max_pool,
     "MaxPool": _max_pool,
 }

@@ -1,8 +1,8 @@
-"""Gradients of sums and means over axes."""
+"""Gradients of sums, means, norms and extremes over axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shoal_core.graphs.rules.rule import Gradient, Rule, Step, normalised
 
@@ -41,4 +41,41 @@ def _reduce_mean(step: Step) -> Sequence[Gradient | None]:
     return [gradient, None]
 
 
-RULES: dict[str, Rule] = {"ReduceMean": _reduce_mean, "ReduceSum": _reduce_sum}
+def _by_slope(slope: Callable[[Step, str], str]) -> Rule:
+    """The rule of a reduction from a function that emits dy/dx; it gets the result, spread to x's shape."""
+
+    def rule(step: Step) -> Sequence[Gradient | None]:
+        def gradient() -> str:
+            axes = _axes(step)
+            if not axes:
+                raise step.unsupported("reduces no axes")
+            return step.emit("Mul", _spread(step, step.gradient, axes), slope(step, _spread(step, step.y, axes)))
+
+        return [gradient, None]
+
+    return rule
+
+
+def _extreme_slope(step: Step, y: str) -> str:
+    """Equal elements share the gradient, as PyTorch's amax and amin do."""
+    graph = step.graph
+    reached = graph.emit("Cast", graph.emit("Equal", step.x, y), to=graph.element_type(step.x))
+    return graph.emit("Div", reached, graph.emit("ReduceSum", reached, graph.integers(*_axes(step)), keepdims=1))
+
+
+def _doubled(step: Step, _: str) -> str:
+    return step.emit("Mul", step.x, step.graph.scalar(2, step.x))
+
+
+RULES: dict[str, Rule] = {
+    "ReduceL1": _by_slope(lambda step, _: step.emit("Sign", step.x)),
+    "ReduceL2": _by_slope(lambda step, y: step.emit("Div", step.x, y)),
+    "ReduceLogSum": _by_slope(lambda step, y: step.emit("Exp", step.emit("Neg", y))),
+    "ReduceLogSumExp": _by_slope(lambda step, y: step.emit("Exp", step.emit("Sub", step.x, y))),
+    "ReduceMax": _by_slope(_extreme_slope),
+    "ReduceMean": _reduce_mean,
+    "ReduceMin": _by_slope(_extreme_slope),
+    "ReduceProd": _by_slope(lambda step, y: step.emit("Div", y, step.x)),
+    "ReduceSum": _reduce_sum,
+    "ReduceSumSquare": _by_slope(_doubled),
+}

@@ -113,6 +113,15 @@ class Step:
 Rule = Callable[[Step], Sequence[Gradient | None]]
 
 
+def unary(derivative: Callable[[Step], str]) -> Rule:
+    """The rule of y = f(x), from a function that emits f'(x)."""
+
+    def rule(step: Step) -> Sequence[Gradient | None]:
+        return [lambda: step.emit("Mul", step.gradient, derivative(step))]
+
+    return rule
+
+
 def normalised(axis: int, rank: int) -> int:
     """An axis counted from the front."""
     return axis + rank if axis < 0 else axis

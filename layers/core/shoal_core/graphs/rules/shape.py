@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from shoal_core.graphs.builder import GraphBuilder
 from shoal_core.graphs.rules.rule import Gradient, Rule, Step, normalised
 from shoal_core.graphs.shapes import product
 
@@ -95,23 +96,26 @@ def _slice_pads(step: Step) -> list[int] | None:
 
 def _scatter_slice(step: Step) -> str:
     """Any slice: the same slice of the elements' positions tells where each gradient belongs."""
-    graph = step.graph
-    count = graph.size_of(step.x, range(graph.rank(step.x)))
-    zero, one = (graph.constant(np.asarray(value, dtype=np.int64)) for value in (0, 1))
-    positions = graph.reshape_like(graph.emit("Range", zero, count, one), step.x)
-    chosen = graph.emit("Slice", positions, *step.node.inputs[1:])
+    chosen = step.emit("Slice", positions(step.graph, step.x), *step.node.inputs[1:])
     return scatter_flat(step, chosen, step.gradient)
 
 
-def scatter_flat(step: Step, positions: str, gradient: str) -> str:
-    """Zeros shaped as the input, plus `gradient` added at flat `positions` (one per element of `gradient`)."""
+def positions(graph: GraphBuilder, like: str) -> str:
+    """The number of each element in row order, int64, in the shape of `like`."""
+    count = graph.size_of(like, range(graph.rank(like)))
+    zero, one = (graph.constant(np.asarray(value, dtype=np.int64)) for value in (0, 1))
+    return graph.reshape_like(graph.emit("Range", zero, count, one), like)
+
+
+def scatter_flat(step: Step, places: str, gradient: str) -> str:
+    """Zeros shaped as the input, plus `gradient` added at flat `places` (one per element of `gradient`)."""
     graph = step.graph
     flat = graph.integers(-1)
     zeros = graph.emit("Reshape", graph.zeros_like(step.x), flat)
     added = graph.emit(
         "ScatterElements",
         zeros,
-        graph.emit("Reshape", positions, flat),
+        graph.emit("Reshape", places, flat),
         graph.emit("Reshape", gradient, flat),
         axis=0,
         reduction="add",

@@ -1,0 +1,36 @@
+"""Recipe `linear`: one layer from the features to the answer, for tables and images: logistic or linear regression."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shoal_core.graphs.forward import ForwardGraph
+from shoal_core.graphs.recipes.inputs import all_features
+from shoal_core.graphs.recipes.network import Network
+from shoal_core.graphs.signature import NetworkSignature
+
+
+class LinearConfig(BaseModel):
+    """How categories are seen.
+
+    Attributes:
+        embedding_above: Columns with more categories than this get an embedding instead of one-hot, whose weights can
+            be read one by one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding_above: Annotated[int, Field(ge=1)] = 1024
+
+
+def build(config: LinearConfig, signature: NetworkSignature, seed: int) -> ForwardGraph:
+    """Features, then the answer."""
+    network = Network(seed)
+    return network.answer(all_features(network, signature, config.embedding_above), signature)
+
+
+def default_config(signature: NetworkSignature, samples: int) -> LinearConfig:
+    """Nothing depends on the data."""
+    return LinearConfig()
