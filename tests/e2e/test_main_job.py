@@ -108,6 +108,16 @@ def test_the_same_table_with_a_number_as_target_is_a_regression(cloud: LocalClou
     assert all(2500 < prediction["value"] < 6500 for prediction in answer.body["predictions"])
 
 
+def test_training_options_of_dataset_yaml_reach_the_run(cloud: LocalCloud) -> None:
+    options = b"training: {optimizer: adamw, loss: huber, schedule: plateau, clip_norm: 1.0, ema: 0.5}\n"
+    cloud.put("datasets/options/dataset.yaml", b"target: body_mass_g\n" + options)
+    cloud.put("datasets/options/penguins.csv", PENGUINS)
+    run = cloud.succeeded("options")
+    asked = {"optimizer": "adamw", "loss": "huber", "schedule": "plateau", "clip_norm": 1.0, "ema": 0.5}
+    assert asked.items() <= run["settings"]["training"].items()
+    assert run["metrics"]["r2"] >= 0.7
+
+
 def test_the_command_line_pushes_watches_and_predicts(cloud: LocalCloud) -> None:
     cloud.shoal("push", str(ROOT / "examples/penguins/penguins.csv"), "--name", "cli", "--target", "species", "--watch")
     (listed,) = [
