@@ -30,6 +30,12 @@ _POLL_SECONDS = 0.05
 _PARAMETER_WRITES = {"PutParameter", "DeleteParameter", "DeleteParameters", "LabelParameterVersion"}
 
 
+def _is_form_upload(request: AwsRequest) -> bool:
+    """A browser's upload to a bucket: its key and signature are fields of the form."""
+    form = request.header("Content-Type").startswith("multipart/form-data")
+    return form and request.service == "s3" and request.method == "POST"
+
+
 class Authorizer(Protocol):
     """What the middleware needs of `permissions.Authorizer`."""
 
@@ -97,6 +103,11 @@ class Middleware:
             if request.access_key != DEPLOYMENT_KEY:
                 return error_response(request, "ServiceUnavailable", "The embedded cloud is starting.", 503)
             return self._forward(request)
+        if not request.access_key and not _is_form_upload(request):
+            # Nothing here is public: AWS would refuse it, too. (Signatures themselves aren't verified.)
+            code = "AccessDenied" if request.service == "s3" else "MissingAuthenticationTokenException"
+            status = 403 if request.service == "s3" else 400
+            return error_response(request, code, "The request isn't signed: no access key is given.", status)
         denied = self._denied(request)
         if denied is not None:
             code = "AccessDenied" if request.service == "s3" else "AccessDeniedException"

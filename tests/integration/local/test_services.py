@@ -7,8 +7,11 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote_plus, urlsplit
 
+import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.integration.local.conftest import wait_until
@@ -242,6 +245,20 @@ def test_a_function_may_do_only_what_its_role_allows(cloud):
         FunctionName="probe-curious", Payload=json.dumps({"Bucket": PLAIN, "Key": "readable"})
     )
     assert json.loads(answer["Payload"].read()) == {"code": "AccessDenied", "read": "read me"}
+
+
+@pytest.mark.parametrize("service", ["s3", "dynamodb"])
+def test_who_gives_no_key_is_refused_as_on_aws(service, cloud):
+    anonymous = boto3.client(
+        service,
+        endpoint_url=cloud.status.aws_endpoint,
+        region_name=cloud.status.region,
+        config=Config(signature_version=UNSIGNED),
+    )
+    with pytest.raises(ClientError) as refused:
+        anonymous.list_buckets() if service == "s3" else anonymous.list_tables()
+    code = refused.value.response["Error"]["Code"]
+    assert code == {"s3": "AccessDenied", "dynamodb": "MissingAuthenticationTokenException"}[service]
 
 
 def test_function_logs_are_in_cloudwatch_and_on_disk(cloud):
