@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shoal_core.data.config import DatasetConfig, Recipe, TrainingConfig
-from shoal_core.errors import BadDataset, Conflict, NotFound
+from shoal_core.errors import BadConfig, BadDataset, Conflict, NotFound
 from shoal_core.keys import RunKeys
 from shoal_core.training.evaluating import evaluate_shard, merge_evaluation
 from shoal_core.training.merging import merge_round
@@ -221,3 +221,20 @@ def test_a_run_belongs_to_one_dataset_version():
     start(store)
     with pytest.raises(Conflict, match="was started on dataset 'tiny' version v1"):
         start_training(store, RUN, DATASET, "v2")
+
+
+def test_settings_of_the_network_reach_the_graph_and_a_wrong_one_is_named():
+    splits = {"train": drawings(64), "validation": drawings(16, seed=1), "test": drawings(16, seed=2)}
+    store = MemoryStore()
+    asked = DatasetConfig(recipe="cnn", network={"channels": [4], "hidden": 8})
+    commit(store, image_spec(), splits, config=asked)
+    start_training(store, "run", DATASET, VERSION)
+    chosen = read_settings(store, "run").recipe_config
+    assert (chosen["channels"], chosen["hidden"], chosen["kernel"]) == ([4], 8, 3)
+    shapes = [array.shape for array in read_checkpoint(store, "run", 0).parameters.values()]
+    assert (4, 1, 3, 3) in shapes
+
+    wrong = MemoryStore()
+    commit(wrong, image_spec(), splits, config=DatasetConfig(recipe="cnn", network={"chanels": [4]}))
+    with pytest.raises(BadConfig, match=r"'chanels'.*takes: channels, convolutions, hidden, kernel"):
+        start_training(wrong, "run", DATASET, VERSION)

@@ -94,7 +94,8 @@ class TrainingConfig(_Model):
 class DatasetConfig(_Model):
     """`dataset.yaml`: everything is optional, what is None is inferred from the data.
 
-    `image_size` is (height, width) in pixels; one number in YAML means a square.
+    `image_size` is (height, width) in pixels; one number in YAML means a square. `network` are settings of the recipe's
+    network, checked by the recipe.
     """
 
     schema_version: Literal[1] = 1
@@ -106,6 +107,7 @@ class DatasetConfig(_Model):
     seed: Annotated[Integer, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[Integer, Field(ge=1, le=40)] | None = None
     rounds: Annotated[Integer, Field(ge=1, le=500)] | None = None
+    network: dict[str, Integer | str | list[Integer]] = {}
     training: TrainingConfig = TrainingConfig()
 
 
@@ -142,6 +144,7 @@ ALLOWED: Mapping[str, str] = {
     "seed": "a whole number from 0 to 2147483647",
     "workers": "a whole number from 1 to 40",
     "rounds": "a whole number from 1 to 500",
+    "network": "settings of the recipe's network by name: whole numbers, texts or lists of whole numbers",
     "training": "fields such as optimizer, learning_rate, batch_size and epochs",
     "training.optimizer": "adam, adamw, sgd or lion",
     "training.learning_rate": "a number above 0, at most 10",

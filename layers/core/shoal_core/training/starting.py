@@ -109,7 +109,8 @@ def _prepare(manifest: Manifest, run_id: str) -> tuple[TrainingSettings, dict[st
     optimizer = _OPTIMIZER.validate_python({"name": settings.optimizer, **settings.optimizer_config})
     settings = settings.model_copy(
         update={
-            "recipe_config": default_config(settings.recipe, signature, manifest.samples["train"]),
+            "recipe_config": default_config(settings.recipe, signature, manifest.samples["train"])
+            | manifest.config.network,
             "optimizer_config": optimizer.model_dump(mode="json"),
         }
     )

@@ -66,7 +66,11 @@ def build_forward(recipe: str, config: Mapping[str, Any], signature: NetworkSign
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(str(part) for part in first["loc"])
-        raise BadConfig(f"Setting {setting!r} of recipe {recipe!r} is wrong: {first['msg']}.") from error
+        known = ", ".join(sorted(default_config(recipe, signature, 1)))
+        raise BadConfig(
+            f"Setting {setting!r} of the network of recipe {recipe!r} is wrong: {first['msg']}.",
+            f"Mend it under `network` in dataset.yaml; {recipe} takes: {known}.",
+        ) from error
 
 
 def default_config(recipe: str, signature: NetworkSignature, samples: int) -> dict[str, Any]:
