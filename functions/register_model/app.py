@@ -12,9 +12,9 @@ from shoal_core.training.evaluating import read_evaluation
 from shoal_core.training.optimizing import read_optimization
 
 
-@stage("Register Model", RunEvent)
+@stage("Register Model", RunEvent, ends_run=True)
 def handler(event: RunEvent) -> dict[str, Any]:
-    """Register the optimised model, end the run and tell of it."""
+    """Register the optimised model and tell of it."""
     version = register_model(
         artifacts(),
         catalog(),
@@ -26,6 +26,4 @@ def handler(event: RunEvent) -> dict[str, Any]:
         created_at=now(),
     )
     publish("ModelRegistered", {"model": event.dataset, "version": version.version, "run_id": event.run_id})
-    # Last: after this nothing can fail and call a run failed whose model serves.
-    catalog().run_succeeded(event.run_id, event.dataset, version.version)
     return {"model": event.dataset, "model_version": version.version}

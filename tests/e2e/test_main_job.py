@@ -52,6 +52,7 @@ def test_every_stage_tells_its_time_memory_and_cost(digits: LocalCloud) -> None:
     ]
     assert sum(stage["gb_seconds"] for stage in run["stages"]) == pytest.approx(run["gb_seconds"], abs=0.01)
     assert 0 < run["cost_usd"] < 0.05
+    assert max(stage["finished_at"] for stage in run["stages"]) <= run["finished_at"]
 
 
 def test_inferred_settings_are_shown(digits: LocalCloud) -> None:

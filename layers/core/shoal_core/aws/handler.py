@@ -78,7 +78,9 @@ def framed(handler: Handler) -> Handler:
     return metrics.log_metrics(traced, capture_cold_start_metric=True)
 
 
-def stage(name: str, event: type[RunEventT]) -> Callable[[Callable[[RunEventT], dict[str, Any]]], Handler]:
+def stage(
+    name: str, event: type[RunEventT], ends_run: bool = False
+) -> Callable[[Callable[[RunEventT], dict[str, Any]]], Handler]:
     """Make a function of one state into a Lambda handler.
 
     It parses the state's input as `event`, shows the run at this stage, and adds the invocation to what the run used,
@@ -87,6 +89,7 @@ def stage(name: str, event: type[RunEventT]) -> Callable[[Callable[[RunEventT], 
     Args:
         name: The state's name in statemachines/training.asl.yaml.
         event: The model of the state's input; a wrong one raises pydantic's `ValidationError`.
+        ends_run: Whether the run has succeeded when the function returns `model` and `model_version`.
     """
 
     def decorate(function: Callable[[RunEventT], dict[str, Any]]) -> Handler:
@@ -95,10 +98,14 @@ def stage(name: str, event: type[RunEventT]) -> Callable[[Callable[[RunEventT], 
             logger.append_keys(run_id=task.run_id)
             catalog().stage_started(task.run_id, name)
             try:
-                return {**task.model_dump(include={"run_id", "dataset", "version"}), **function(task)}
+                answer = {**task.model_dump(include={"run_id", "dataset", "version"}), **function(task)}
             finally:
                 milliseconds = round((time.perf_counter() - started) * 1000)
                 catalog().add_usage(task.run_id, name, milliseconds, memory_mb())
+            if ends_run:
+                # Last: whoever sees that a run has succeeded sees all of it, this stage's time and cost included.
+                catalog().run_succeeded(task.run_id, answer["model"], answer["model_version"])
+            return answer
 
         return framed(event_parser(model=event)(measured))
 
