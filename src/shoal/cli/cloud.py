@@ -42,7 +42,8 @@ def up(detach: bool, port: int | None, api_port: int | None, out: Output) -> Non
         out.document(found.to_json())
         _write_cloud(found.to_json(), out)
         if found.already_running:
-            out.line("It was running already.")
+            asked = port or api_port
+            out.line("It was running already" + ("; its ports change after `shoal down` only." if asked else "."))
         out.line("Stop it with: shoal down" if detach or found.already_running else "Stop it with Ctrl-C.")
 
     def on_log(record: LogRecord) -> None:
