@@ -4,7 +4,7 @@
 datasets/<name>/<version>/request.json                  what was uploaded, and the settings
                           plan.json                     preprocessing spec and work items
                           pieces/piece-00000.json       one work item's outcome, written after its shards
-                          pieces/train/piece-00000.safetensors
+                          pieces/train/piece-00000.safetensors, .places.json
                           train/shard-00000.safetensors
                           report.json                   what was kept, dropped and why
                           manifest.json                 the index, written last
@@ -59,6 +59,9 @@ class DatasetKeys:
 
     def piece(self, split: str, item: int) -> str:
         return f"{self.prefix}pieces/{split}/piece-{item:05d}.safetensors"
+
+    def places(self, split: str, item: int) -> str:
+        return f"{self.prefix}pieces/{split}/piece-{item:05d}.places.json"
 
     def shard(self, split: str, index: int) -> str:
         return f"{self.prefix}{split}/shard-{index:05d}.safetensors"

@@ -169,6 +169,21 @@ def test_duplicates_across_work_items_and_conflicting_labels():
     assert len(case.plan().items) > 1
     assert case.report.files[0].dropped == {"conflicting_label": 2, "duplicate": 2}
     assert sum(manifest.samples.values()) == 159 == case.report.kept
+    left = {drop.place: (drop.code, drop.reason) for drop in case.report.drops.examples}
+    assert left == {
+        "digits/1/007.png": ("conflicting_label", "'digits/1/007.png' lies in two classes with equal content."),
+        "digits/10/liar.png": ("conflicting_label", "'digits/10/liar.png' lies in two classes with equal content."),
+        "digits/0/copy.png": ("duplicate", "'digits/0/copy.png' equals 'digits/0/000.png', which is kept."),
+        "digits/9/000 again.png": ("duplicate", "'digits/9/000 again.png' equals 'digits/9/005.png', which is kept."),
+    }
+
+
+def test_a_repeated_row_is_named_by_its_line():
+    rows = [f"{number},{'ab'[number % 2]}" for number in range(30)]
+    case = Case({"t.csv": "\n".join(["x,label", *rows, rows[4]]).encode()})
+    case.run()
+    (drop,) = case.report.drops.examples
+    assert (drop.place, drop.reason) == ("line 32", "'line 32' equals 'line 6', which is kept.")
 
 
 def test_the_report_tells_everything():

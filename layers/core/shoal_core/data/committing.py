@@ -7,6 +7,7 @@ Memory: one shard, and about 60 bytes per sample.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.config import SPLITS, Split
-from shoal_core.data.ledger import Ledger, drop_duplicates, guard_small_sets, read_ledger
+from shoal_core.data.ledger import Duplicates, Entry, Ledger, drop_duplicates, guard_small_sets, read_ledger
 from shoal_core.data.manifest import Manifest, ShardFile
 from shoal_core.data.pieces import FEATURE_HASH, POSITION, ROW_HASH, PieceIndex
 from shoal_core.data.plan import Plan
@@ -57,7 +58,9 @@ def commit_dataset(artifacts: ObjectStore, dataset: str, version: str) -> Manife
     duplicates: dict[str, int] = {}
     warnings = list(plan.warnings)
     if ledger is not None:
-        duplicates = drop_duplicates(ledger, labels_conflict=plan.spec.kind == "image")
+        found = drop_duplicates(ledger, labels_conflict=plan.spec.kind == "image")
+        duplicates = found.counts
+        _name_duplicates(artifacts, keys, plan, found, tally)
     problem = _problem(plan, ledger, tally.total(), duplicates)
     if problem or ledger is None:
         _write_report(artifacts, keys, plan, ledger, tally.total(), duplicates, warnings)
@@ -89,6 +92,27 @@ def _read_piece(artifacts: ObjectStore, keys: DatasetKeys, item: int) -> PieceIn
     if not artifacts.exists(key):
         raise NotFound(f"Work item {item} of dataset {keys.dataset!r} isn't written yet.", "Run write_shard for it.")
     return PieceIndex.decode(artifacts.read(key))
+
+
+def _name_duplicates(
+    artifacts: ObjectStore, keys: DatasetKeys, plan: Plan, duplicates: Duplicates, tally: DropTally
+) -> None:
+    """Show the first of what dedupe left out by their places in the source; they are counted apart."""
+    known: dict[tuple[int, int], list[str]] = {}
+
+    def place(entry: Entry) -> str:
+        piece = (entry.origin, entry.item)
+        if piece not in known:
+            known[piece] = json.loads(artifacts.read(keys.places(SPLITS[entry.origin], entry.item)))
+        return known[piece][entry.row]
+
+    for left in duplicates.examples:
+        where = place(left.entry)
+        if left.twin is None:
+            reason, fix = f"{where!r} lies in two classes with equal content.", "Keep it in the right class only."
+        else:
+            reason, fix = f"{where!r} equals {place(left.twin)!r}, which is kept.", ""
+        tally.show(plan.source_name, where, left.code, reason, fix)
 
 
 def _problem(plan: Plan, ledger: Ledger | None, drops: Drops, duplicates: dict[str, int]) -> BadDataset | None:

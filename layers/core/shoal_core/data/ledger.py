@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.config import SPLITS, SplitConfig
 from shoal_core.data.pieces import FEATURE_HASH, POSITION, ROW_HASH, PieceIndex, hash_words
+from shoal_core.data.report import MAX_EXAMPLES
 from shoal_core.data.shards import read_rows
 from shoal_core.store import ObjectStore
 
@@ -87,15 +88,39 @@ def read_ledger(artifacts: ObjectStore, pieces: Sequence[PieceIndex]) -> Ledger 
     )
 
 
-def drop_duplicates(ledger: Ledger, labels_conflict: bool) -> dict[str, int]:
+@dataclass(frozen=True)
+class Entry:
+    """Where a sample's tensors are: work item, index into `SPLITS` of its piece file, row in that file."""
+
+    item: int
+    origin: int
+    row: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A sample that went in dedupe: `twin` is the kept sample that a `duplicate` equals; a conflict has none."""
+
+    code: Literal["duplicate", "conflicting_label"]
+    entry: Entry
+    twin: Entry | None = None
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What dedupe left out: counts by code, and the first `MAX_EXAMPLES` of them."""
+
+    counts: dict[str, int]
+    examples: tuple[LeftOut, ...] = ()
+
+
+def drop_duplicates(ledger: Ledger, labels_conflict: bool) -> Duplicates:
     """Keep the first of equal rows; where `labels_conflict` (images), drop equal features with different labels.
 
     For tables, equal features with different targets are normal and stay.
-
-    Returns:
-        How many were dropped, by code: `duplicate`, `conflicting_label`.
     """
     counts: dict[str, int] = {}
+    examples: list[LeftOut] = []
     if labels_conflict:
         groups = int(ledger.feature.max()) + 1
         low = np.full(groups, np.iinfo(np.int64).max)
@@ -105,13 +130,22 @@ def drop_duplicates(ledger: Ledger, labels_conflict: bool) -> dict[str, int]:
         agreeing = (low == high)[ledger.feature]
         if not agreeing.all():
             counts["conflicting_label"] = int((~agreeing).sum())
+            gone = np.flatnonzero(~agreeing)[:MAX_EXAMPLES].tolist()
+            examples += [LeftOut("conflicting_label", _entry(ledger, index)) for index in gone]
             ledger.keep(agreeing)
     # The order puts the first work item's first row first among equal ones.
-    _, first = np.unique(ledger.row, return_index=True)
+    _, first, group = np.unique(ledger.row, return_index=True, return_inverse=True)
     if len(first) < len(ledger):
         counts["duplicate"] = len(ledger) - len(first)
+        twins = first[group.reshape(-1)]
+        gone = np.flatnonzero(twins != np.arange(len(ledger)))[:MAX_EXAMPLES].tolist()
+        examples += [LeftOut("duplicate", _entry(ledger, index), _entry(ledger, int(twins[index]))) for index in gone]
         ledger.keep(np.sort(first))
-    return counts
+    return Duplicates(counts, tuple(examples[:MAX_EXAMPLES]))
+
+
+def _entry(ledger: Ledger, index: int) -> Entry:
+    return Entry(int(ledger.piece[index]), int(ledger.origin[index]), int(ledger.place[index]))
 
 
 def guard_small_sets(ledger: Ledger, classes: Sequence[str], split: SplitConfig) -> list[str]:

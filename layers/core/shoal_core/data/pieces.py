@@ -22,6 +22,8 @@ from shoal_core.errors import BadInput
 FEATURE_HASH = "feature_hash"
 ROW_HASH = "row_hash"
 POSITION = "position"
+PLACE = "place"
+"""Where a sample stood in its source (a member's name, a line): text, kept beside the piece, not in it."""
 
 
 class PieceFile(BaseModel):

@@ -53,6 +53,10 @@ class DropTally:
     def add(self, file: str, place: str, code: str, reason: str, fix: str = "") -> None:
         """Count one drop."""
         self._counts[code] = self._counts.get(code, 0) + 1
+        self.show(file, place, code, reason, fix)
+
+    def show(self, file: str, place: str, code: str, reason: str, fix: str = "") -> None:
+        """Give one drop as an example without counting it."""
         if len(self._examples) < MAX_EXAMPLES:
             texts = (text[:MAX_EXAMPLE_TEXT] for text in (file, place, code, reason, fix))
             names = ("file", "place", "code", "reason", "fix")

@@ -13,7 +13,7 @@ from shoal_core.data.archives import judge_name, read_members
 from shoal_core.data.config import DatasetRequest, SourceFile
 from shoal_core.data.folders import class_of, folder_of, judge_image_name
 from shoal_core.data.image_planning import MAX_IMAGE_BYTES
-from shoal_core.data.pieces import FEATURE_HASH, POSITION, ROW_HASH
+from shoal_core.data.pieces import FEATURE_HASH, PLACE, POSITION, ROW_HASH
 from shoal_core.data.plan import ArchiveSlice, ObjectSlice, Plan, TableSlice
 from shoal_core.data.report import DropTally
 from shoal_core.data.requests import loose_files, relative_name
@@ -34,8 +34,8 @@ def encode_item(
     """Encode one work item; None when no sample is left.
 
     Returns:
-        The spec's tensors, `target`, `feature_hash`, `row_hash` uint8 [N,16] and `position` int64 [N], in the order of
-        the source.
+        The spec's tensors, `target`, `feature_hash`, `row_hash` uint8 [N,16], `position` int64 [N] and `place` (texts)
+        [N], in the order of the source.
     """
     piece = plan.items[item]
     if isinstance(piece, TableSlice):
@@ -87,6 +87,7 @@ def _encode_images(images: Iterator[tuple[str, bytes]], plan: Plan, drops: DropT
     pixels: list[NDArray[np.uint8]] = []
     labels: list[str] = []
     hashes: list[bytes] = []
+    places: list[str] = []
     shape = repr(plan.spec.tensor_shapes()["image"]).encode()
     for name, data in images:
         label = class_of(folder_of(name), plan.root)
@@ -101,12 +102,14 @@ def _encode_images(images: Iterator[tuple[str, bytes]], plan: Plan, drops: DropT
             continue
         pixels.append(image)
         labels.append(label)
+        places.append(name)
         hashes.append(content_hash(b"image", shape, image.tobytes()))
     if not pixels:
         return None
     digests = _hash_array(hashes)
     target = plan.spec.encode_target(labels)
-    return {"image": np.stack(pixels), "target": target, FEATURE_HASH: digests, ROW_HASH: digests}
+    hashed = {FEATURE_HASH: digests, ROW_HASH: digests, PLACE: np.array(places, object)}
+    return {"image": np.stack(pixels), "target": target, **hashed}
 
 
 def _encode_table(uploads: ObjectStore, plan: Plan, item: TableSlice, drops: DropTally) -> Tensors | None:
@@ -142,6 +145,7 @@ def _encode_batch(batch: Sequence[TableRow], plan: Plan, form: TableFormat, drop
         return None
     kept, encoded = tensors
     encoded[FEATURE_HASH] = _hash_array(_feature_hashes(kept, encoded, plan.spec))
+    encoded[PLACE] = np.array([f"line {row.line}" for row in kept], object)
     names = sorted(form.columns)
     encoded[ROW_HASH] = _hash_array([content_hash(*(_cell(row.values.get(name)) for name in names)) for row in kept])
     return encoded

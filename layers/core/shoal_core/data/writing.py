@@ -6,8 +6,9 @@ import hashlib
 
 import numpy as np
 
+from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import Split
-from shoal_core.data.pieces import PieceFile, PieceIndex, split_piece
+from shoal_core.data.pieces import PLACE, PieceFile, PieceIndex, split_piece
 from shoal_core.data.plan import Plan
 from shoal_core.data.report import DropTally
 from shoal_core.data.requests import read_request
@@ -45,7 +46,11 @@ def write_shard(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, vers
     drops = DropTally()
     tensors = encode_item(uploads, request, plan, item, drops)
     parts = split_piece(tensors, plan.config.split) if tensors else {}
-    files = {split: _write(artifacts, keys.piece(split, item), part) for split, part in parts.items()}
+    files: dict[Split, PieceFile] = {}
+    for split, part in parts.items():
+        places = canonical_json(part.pop(PLACE).tolist())
+        artifacts.write(keys.places(split, item), places, "application/json")
+        files[split] = _write(artifacts, keys.piece(split, item), part)
     index = PieceIndex(
         item=item,
         samples=sum(file.samples for file in files.values()),
