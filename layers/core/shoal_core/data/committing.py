@@ -55,13 +55,13 @@ def commit_dataset(artifacts: ObjectStore, dataset: str, version: str) -> Manife
     for piece in pieces:
         tally.extend(piece.drops)
     ledger = read_ledger(artifacts, pieces)
-    duplicates: dict[str, int] = {}
+    found = Duplicates({})
     warnings = list(plan.warnings)
     if ledger is not None:
         found = drop_duplicates(ledger, labels_conflict=plan.spec.kind == "image")
-        duplicates = found.counts
-        _name_duplicates(artifacts, keys, plan, found, tally)
+    duplicates = found.counts
     problem = _problem(plan, ledger, tally.total(), duplicates)
+    _name_duplicates(artifacts, keys, plan, found, tally)
     if problem or ledger is None:
         _write_report(artifacts, keys, plan, ledger, tally.total(), duplicates, warnings)
         raise problem or BadDataset(f"{plan.source_name!r} has no samples.", "Upload samples.")
