@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from shoal.cli import cli
 from shoal.cli.data import push
-from shoal_core.data.config import Recipe
+from shoal_core.data.config_types import Recipe
 from shoal_core.graphs.recipes import recipe_names
 
 

@@ -11,7 +11,7 @@ from shoal_core.data.committing import commit_dataset
 from shoal_core.data.manifest import Manifest
 from shoal_core.data.plan import ArchiveSlice, ObjectSlice, Plan, TableSlice
 from shoal_core.data.shards import decode_shard
-from shoal_core.data.tables import read_rows
+from shoal_core.data.tables.formats import read_rows
 from shoal_core.errors import BadDataset, NotFound
 from tests.unit.data.builders import (
     KEYS,

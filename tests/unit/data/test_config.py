@@ -41,7 +41,7 @@ def test_one_number_is_a_square():
     [
         (b"tsk: classification", "unknown field 'tsk'", "Did you mean 'task'?"),
         (b"training: {lr: 1}", "unknown field 'lr' under 'training'", "learning_rate"),
-        (b"task: clustering", "task: 'clustering'", "classification or regression"),
+        (b"task: clustering", "task: 'clustering'", "classification, multilabel"),
         (b"image_size: 3", "image_size: 3", "4 to 512"),
         (b"image_size: [8]", "image_size: [8]", "[height, width]"),
         (b"workers: 41", "workers: 41", "1 to 40"),
@@ -80,6 +80,15 @@ def test_a_bad_config_names_the_field_and_the_fix(text, reason, fix):
 
 def test_allowed_lists_every_field():
     fields = set(DatasetConfig.model_fields)
-    fields |= {f"split.{name}" for name in config.SplitConfig.model_fields}
-    fields |= {f"training.{name}" for name in config.TrainingConfig.model_fields}
+    nested = {
+        "split": config.SplitConfig,
+        "training": config.TrainingConfig,
+        "image": config.ImageConfig,
+        "labels": config.LabelsConfig,
+        "text": config.TextConfig,
+        "sequence": config.SequenceConfig,
+        "outliers": config.OutlierConfig,
+        "augment": config.AugmentConfig,
+    }
+    fields |= {f"{field}.{name}" for field, model in nested.items() for name in model.model_fields}
     assert set(ALLOWED) == fields

@@ -1,6 +1,6 @@
 import pytest
 
-from shoal_core.data.folders import class_of, classes_of, common_root, folder_of
+from shoal_core.data.images.folders import class_of, classes_of, common_root, folder_of
 from shoal_core.errors import BadDataset
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shoal_core.data import images
-from shoal_core.data.images import ImageSize, decode_image, infer_size, measure_image
+from shoal_core.data.images import decoding
+from shoal_core.data.images.decoding import ImageSize, decode_image, infer_size, measure_image
 from shoal_core.errors import BadImage
 from tests.unit.data.builders import grey_png, png
 
@@ -88,7 +88,7 @@ def test_bad_images(data, words):
 
 
 def test_too_many_pixels(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 60)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 60)
     with pytest.raises(BadImage, match="more than 60 pixels"):
         decode_image(grey_png(1), 8, 8, 1)
 

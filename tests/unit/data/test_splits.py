@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal_core.data.config import SPLITS, SplitConfig
+from shoal_core.data.config import SplitConfig
+from shoal_core.data.config_types import SPLITS
 from shoal_core.data.splits import content_hash, split_indices, split_of, split_position
 
 

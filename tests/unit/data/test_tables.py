@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_core.data.columns import TableProfile, infer_table
-from shoal_core.data.tables import MAX_LINE_BYTES, read_header, read_rows, sniff_table
+from shoal_core.data.tables.formats import MAX_LINE_BYTES, read_header, read_rows, sniff_table
+from shoal_core.data.tables.profiling import TableProfile, infer_table
 from shoal_core.errors import BadConfig, BadDataset, BadTable
 
 

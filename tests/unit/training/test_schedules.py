@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal_core.data.config import Schedule
+from shoal_core.data.config_types import Schedule
 from shoal_core.training.schedules import learning_rate_at
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shoal_core.data.config import DatasetConfig, Recipe, TrainingConfig
+from shoal_core.data.config import DatasetConfig, TrainingConfig
+from shoal_core.data.config_types import Recipe
 from shoal_core.errors import BadConfig, BadDataset, Conflict, NotFound
 from shoal_core.keys import RunKeys
 from shoal_core.training.evaluating import evaluate_shard, merge_evaluation

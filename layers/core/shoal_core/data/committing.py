@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.config import SPLITS, Split
+from shoal_core.data.config_types import SPLITS, Split
 from shoal_core.data.ledger import Duplicates, Entry, Ledger, drop_duplicates, guard_small_sets, read_ledger
 from shoal_core.data.manifest import Manifest, ShardFile
 from shoal_core.data.pieces import FEATURE_HASH, POSITION, ROW_HASH, PieceIndex

@@ -7,34 +7,46 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from shoal_core.data.allowed import ALLOWED
+from shoal_core.data.cleaning_config import (
+    AugmentConfig,
+    ColumnConfig,
+    Expectation,
+    ImageConfig,
+    Imputation,
+    LabelsConfig,
+    NearDuplicates,
+    OutlierConfig,
+    SequenceConfig,
+    TextConfig,
+)
+from shoal_core.data.config_types import (
+    ClassWeights,
+    ConfigModel,
+    Flag,
+    Integer,
+    Loss,
+    Name,
+    Number,
+    Optimizer,
+    Recipe,
+    Schedule,
+    Side,
+    Task,
+)
 from shoal_core.errors import BadConfig
 
-Task = Literal["classification", "regression"]
-Recipe = Literal["mlp", "cnn", "linear", "resnet", "vgg"]
-Optimizer = Literal["adam", "adamw", "sgd", "lion"]
-Loss = Literal["cross_entropy", "focal", "squared", "absolute", "huber"]
-ClassWeights = Literal["none", "balanced"]
-Schedule = Literal["cosine", "step", "plateau", "constant"]
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
 IMAGE_RECIPES: frozenset[Recipe] = frozenset({"cnn", "resnet", "vgg"})
-"""Recipes that need images; the others take tables too."""
+"""Recipes that need images."""
+TEXT_RECIPES: frozenset[Recipe] = frozenset({"fasttext", "text-cnn"})
+"""Recipes that need texts."""
+SEQUENCE_RECIPES: frozenset[Recipe] = frozenset({"rnn", "crnn", "transformer"})
+"""Recipes that need sequences or texts. The others (linear, mlp) take everything."""
 MAX_CONFIG_BYTES = 64 * 1024
-MIN_IMAGE_SIDE = 4
-MAX_IMAGE_SIDE = 512
-
-
-def _not_bool(value: object) -> object:
-    """YAML 1.1 reads `yes` and `on` as booleans, and Python counts True as 1: neither is a number here."""
-    if isinstance(value, bool):
-        raise ValueError("a boolean isn't a number")
-    return value
 
 
 def _square(value: object) -> object:
@@ -44,30 +56,28 @@ def _square(value: object) -> object:
     return value
 
 
-# PyYAML reads `1e-3` (no dot) as text, so numbers given as text are parsed.
-Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
-Integer = Annotated[int, Field(strict=True)]
-Side = Annotated[int, Field(strict=True, ge=MIN_IMAGE_SIDE, le=MAX_IMAGE_SIDE)]
+class SplitConfig(ConfigModel):
+    """Shares of the samples held out; the rest is for training.
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SplitConfig(_Model):
-    """Shares of the samples held out; the rest is for training."""
+    By `group`, all rows with one value of a column go to one side; by `time`, the newest rows are held out, the very
+    newest for testing.
+    """
 
     validation: Annotated[Number, Field(ge=0, le=0.5)] = 0.15
     test: Annotated[Number, Field(ge=0, le=0.5)] = 0.15
+    group: Name | None = None
+    time: Name | None = None
 
     @model_validator(mode="after")
     def _leaves_training(self) -> SplitConfig:
         if self.validation + self.test > 0.9:
             raise ValueError("validation + test must leave at least 0.1 for training")
+        if self.group is not None and self.time is not None:
+            raise ValueError("group and time can't both say where a row goes")
         return self
 
 
-class TrainingConfig(_Model):
+class TrainingConfig(ConfigModel):
     """How to train; what is None is chosen by the recipe, or left out: see docs/upload-contract.md."""
 
     optimizer: Optimizer | None = None
@@ -75,7 +85,7 @@ class TrainingConfig(_Model):
     batch_size: Annotated[Integer, Field(ge=1, le=8192)] | None = None
     epochs: Annotated[Integer, Field(ge=1, le=1000)] | None = None
     momentum: Annotated[Number, Field(ge=0, lt=1)] | None = None
-    nesterov: Annotated[bool, Field(strict=True)] | None = None
+    nesterov: Flag | None = None
     weight_decay: Annotated[Number, Field(ge=0, le=1)] | None = None
     clip_norm: Annotated[Number, Field(gt=0, le=1000)] | None = None
     loss: Loss | None = None
@@ -91,36 +101,52 @@ class TrainingConfig(_Model):
     ema: Annotated[Number, Field(gt=0, lt=1)] | None = None
 
 
-class DatasetConfig(_Model):
+class DatasetConfig(ConfigModel):
     """`dataset.yaml`: everything is optional, what is None is inferred from the data.
 
-    `image_size` is (height, width) in pixels; one number in YAML means a square. `network` are settings of the recipe's
-    network, checked by the recipe.
+    `image_size` is (height, width) in pixels; one number in YAML means a square. `separator` parts the labels of one
+    cell when there are several. `network` are settings of the recipe's network, checked by the recipe.
     """
 
     schema_version: Literal[1] = 1
     task: Task | None = None
-    target: Annotated[str, Field(min_length=1, strict=True)] | None = None
+    target: Name | None = None
+    separator: Annotated[str, Field(min_length=1, max_length=8, strict=True)] | None = None
     recipe: Recipe | None = None
     image_size: Annotated[tuple[Side, Side], BeforeValidator(_square)] | None = None
+    image: ImageConfig = ImageConfig()
+    labels: LabelsConfig | None = None
+    columns: dict[Name, ColumnConfig] = Field(default={})
+    missing: Imputation = "median"
+    outliers: OutlierConfig | Literal["keep"] = OutlierConfig()
+    text: TextConfig = TextConfig()
+    sequence: SequenceConfig | None = None
+    near_duplicates: NearDuplicates = "report"
+    expect: Annotated[tuple[Expectation, ...], Field(max_length=200)] = ()
+    augment: AugmentConfig | Literal["auto", "none"] = "auto"
     split: SplitConfig = SplitConfig()
     seed: Annotated[Integer, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[Integer, Field(ge=1, le=40)] | None = None
     rounds: Annotated[Integer, Field(ge=1, le=500)] | None = None
-    network: dict[str, Integer | str | list[Integer]] = {}
+    network: dict[str, Integer | str | list[Integer]] = Field(default={})
     training: TrainingConfig = TrainingConfig()
 
 
-class SourceFile(_Model):
-    """One uploaded object: its key in the upload bucket, S3 version, size in bytes and sha256 (hex) where known."""
+class SourceFile(ConfigModel):
+    """One object: its key, S3 version, size in bytes, and sha256 (hex) or ETag, whichever is known.
+
+    `bucket` is None for the bucket of uploads.
+    """
 
     key: str
     version: str | None = None
     size: int = Field(ge=0)
     sha256: str | None = None
+    etag: str | None = None
+    bucket: str | None = None
 
 
-class DatasetRequest(_Model):
+class DatasetRequest(ConfigModel):
     """`request.json`: what was uploaded and what was asked for; one dataset version comes from one request."""
 
     schema_version: Literal[1] = 1
@@ -129,43 +155,6 @@ class DatasetRequest(_Model):
     files: tuple[SourceFile, ...]
     config: DatasetConfig = DatasetConfig()
     run_id: str | None = None
-
-
-# Field -> what it accepts, in words; the names are checked against the models by a test.
-ALLOWED: Mapping[str, str] = {
-    "schema_version": "1",
-    "task": "classification or regression",
-    "target": "the name of a column, as text (put it in quotes when it looks like a number or yes/no)",
-    "recipe": "mlp or linear (images and tables), cnn, resnet or vgg (images)",
-    "image_size": f"one whole number or [height, width], each {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels",
-    "split": "validation and test, shares of the samples, for example {validation: 0.15, test: 0.15}",
-    "split.validation": "a share from 0 to 0.5",
-    "split.test": "a share from 0 to 0.5",
-    "seed": "a whole number from 0 to 2147483647",
-    "workers": "a whole number from 1 to 40",
-    "rounds": "a whole number from 1 to 500",
-    "network": "settings of the recipe's network by name: whole numbers, texts or lists of whole numbers",
-    "training": "fields such as optimizer, learning_rate, batch_size and epochs",
-    "training.optimizer": "adam, adamw, sgd or lion",
-    "training.learning_rate": "a number above 0, at most 10",
-    "training.batch_size": "a whole number from 1 to 8192",
-    "training.epochs": "a whole number from 1 to 1000",
-    "training.momentum": "a number from 0 to below 1, for sgd",
-    "training.nesterov": "true or false, for sgd",
-    "training.weight_decay": "a number from 0 to 1",
-    "training.clip_norm": "a number above 0, at most 1000",
-    "training.loss": "cross_entropy or focal for classification; squared, absolute or huber for regression",
-    "training.class_weights": "none or balanced, for classification",
-    "training.label_smoothing": "a number from 0 to 0.5, for cross_entropy",
-    "training.focal_gamma": "a number from 0 to 10, for focal",
-    "training.huber_delta": "a number above 0, at most 100, for huber",
-    "training.schedule": "cosine, step, plateau or constant",
-    "training.warmup_rounds": "a number from 0 to 100",
-    "training.decay_factor": "a number above 0 and below 1, for step and plateau",
-    "training.decay_rounds": "a whole number from 1 to 500, for step and plateau",
-    "training.patience": "a whole number from 0 to 500; 0 never stops early",
-    "training.ema": "a number above 0 and below 1",
-}
 
 
 def parse_config(data: bytes, name: str = "dataset.yaml") -> DatasetConfig:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.config import SPLITS, SplitConfig
+from shoal_core.data.config import SplitConfig
+from shoal_core.data.config_types import SPLITS
 from shoal_core.data.pieces import FEATURE_HASH, POSITION, ROW_HASH, PieceIndex, hash_words
 from shoal_core.data.report import MAX_EXAMPLES
 from shoal_core.data.shards import read_rows

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import SPLITS, DatasetConfig, Split
+from shoal_core.data.config import DatasetConfig
+from shoal_core.data.config_types import SPLITS, Split
 from shoal_core.data.spec import PreprocessingSpec
 from shoal_core.errors import BadInput
 
@@ -17,11 +18,15 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+
+
 class NumberSummary(_Model):
     """Statistics of one number column, image channel or regression target, over the training split.
 
     `count` values are present and `missing` aren't; `std` is the population's (divided by `count`). With no value
-    present, mean, std, minimum and maximum are 0.
+    present, mean, std, minimum and maximum are 0. `quantiles` are at `QUANTILES`, from fixed logarithmic bins (within
+    0.4 % of the value); `histogram` counts values in 20 bins of equal width from minimum to maximum.
     """
 
     count: int = Field(ge=0)
@@ -30,6 +35,9 @@ class NumberSummary(_Model):
     std: float
     minimum: float
     maximum: float
+    quantiles: tuple[float, ...] = ()
+    mode: float | None = None
+    histogram: tuple[int, ...] = ()
 
 
 class CategorySummary(_Model):
@@ -46,15 +54,20 @@ class CategorySummary(_Model):
 class DatasetStatistics(_Model):
     """Statistics over the training split only.
 
-    `channels` (images) has one entry per channel, in pixel units 0..255; `numbers` and `categories` (tables) are by
-    column name; `target` is set for regression, `classes` (label -> samples) for classification. The mappings are in no
-    special order: the spec has the order.
+    `channels` (images) has one entry per channel, in pixel units 0..255; `numbers` (tables and sequences, by the names
+    of `number_names`), `categories` and `texts` (tokens per text) are by column name; `target` is set for regression,
+    `classes` (label -> samples) for classification and multilabel. `fills` is the value that a missing number becomes,
+    `bounds` are the (low, high) that numbers are clipped to, where they are. The mappings are in no special order: the
+    spec has the order.
     """
 
     samples: int = Field(ge=0)
     channels: tuple[NumberSummary, ...] = ()
     numbers: dict[str, NumberSummary] = {}
     categories: dict[str, CategorySummary] = {}
+    texts: dict[str, NumberSummary] = {}
+    fills: dict[str, float] = {}
+    bounds: dict[str, tuple[float, float]] = {}
     target: NumberSummary | None = None
     classes: dict[str, int] = {}
 

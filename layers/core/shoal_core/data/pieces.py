@@ -6,6 +6,7 @@ equal features are neighbours, and a range of positions is a range of rows, so c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import SPLITS, Split, SplitConfig
+from shoal_core.data.config import SplitConfig
+from shoal_core.data.config_types import SPLITS, Split
 from shoal_core.data.report import Drops
 from shoal_core.data.shards import Tensors
-from shoal_core.data.splits import split_indices
+from shoal_core.data.splits import HASH_BYTES, split_indices
 from shoal_core.errors import BadInput
 
 FEATURE_HASH = "feature_hash"
@@ -76,6 +78,11 @@ def split_piece(tensors: Tensors, split: SplitConfig) -> dict[Split, Tensors]:
         if chosen.size:
             parts[name] = {key: array[chosen] for key, array in tensors.items()}
     return parts
+
+
+def hash_array(hashes: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Content hashes as one array: uint8 [N,16]."""
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH_BYTES)
 
 
 def hash_words(hashes: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -10,7 +10,7 @@ from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig, SourceFile
 from shoal_core.data.report import ColumnReport, Drops
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.data.tables import TableFormat
+from shoal_core.data.tables.formats import TableFormat
 from shoal_core.errors import BadInput
 
 
@@ -68,6 +68,13 @@ class Plan(_Model):
     columns: tuple[ColumnReport, ...] = ()
     inferred: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def one_source(self) -> SourceFile:
+        """The one archive or table. Raises `BadInput` for a plan of loose files."""
+        if self.source is None:
+            raise BadInput(f"The plan of {self.dataset!r} names no source file.", "Upload the data again.")
+        return self.source
 
     def encode(self) -> bytes:
         """The canonical bytes of `plan.json`."""

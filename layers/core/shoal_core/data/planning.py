@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from shoal_core.data.archives import ARCHIVE_SUFFIXES
 from shoal_core.data.config import DatasetRequest, SourceFile
-from shoal_core.data.image_planning import plan_archive, plan_objects
+from shoal_core.data.images.planning import plan_archive, plan_objects
 from shoal_core.data.plan import Plan
 from shoal_core.data.requests import loose_files, read_request, relative_name
-from shoal_core.data.table_planning import plan_table
-from shoal_core.data.tables import TABLE_SUFFIXES
+from shoal_core.data.tables.formats import TABLE_SUFFIXES
+from shoal_core.data.tables.planning import plan_table
 from shoal_core.errors import BadDataset, BadTable
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import Split, Task
+from shoal_core.data.config_types import Split, Task
 from shoal_core.errors import BadInput
 
 MAX_EXAMPLES = 1000
@@ -82,8 +82,8 @@ class ColumnReport(_Model):
     """
 
     name: str
-    role: Literal["number", "category", "target", "dropped"]
-    type: Literal["number", "category", "boolean", "nested", "empty"]
+    role: Literal["number", "category", "date", "text", "target", "group", "time", "dropped"]
+    type: Literal["number", "category", "boolean", "date", "text", "nested", "empty"]
     missing: int = Field(ge=0)
     distinct: int = Field(ge=0)
     distinct_exact: bool = True
@@ -109,7 +109,7 @@ class Report(_Model):
     schema_version: Literal[1] = 1
     dataset: str
     version: str
-    kind: Literal["image", "table"]
+    kind: Literal["image", "table", "sequence"]
     task: Task
     files: tuple[FileReport, ...]
     kept: int

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from shoal_core.data.archives import judge_name, read_members
-from shoal_core.data.config import DatasetRequest, SourceFile
-from shoal_core.data.folders import class_of, folder_of, judge_image_name
-from shoal_core.data.image_planning import MAX_IMAGE_BYTES
-from shoal_core.data.pieces import FEATURE_HASH, PLACE, POSITION, ROW_HASH
-from shoal_core.data.plan import ArchiveSlice, ObjectSlice, Plan, TableSlice
+from shoal_core.data.config import DatasetRequest
+from shoal_core.data.images.encoding import encode_images
+from shoal_core.data.pieces import FEATURE_HASH, POSITION
+from shoal_core.data.plan import Plan, TableSlice
 from shoal_core.data.report import DropTally
-from shoal_core.data.requests import loose_files, relative_name
 from shoal_core.data.shards import Tensors
-from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.data.splits import HASH_BYTES, content_hash, split_position
-from shoal_core.data.tables import TableFormat, TableRow, read_rows
-from shoal_core.data.values import is_missing, number_text, parse_number, parse_text
-from shoal_core.errors import BadInput, BadTable
+from shoal_core.data.splits import split_position
+from shoal_core.data.tables.encoding import encode_table
 from shoal_core.store import ObjectStore
-
-_BATCH_ROWS = 2048
 
 
 def encode_item(
-    uploads: ObjectStore, request: DatasetRequest, plan: Plan, item: int, drops: DropTally
+    uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRequest, plan: Plan, item: int, drops: DropTally
 ) -> Tensors | None:
     """Encode one work item; None when no sample is left.
+
+    Args:
+        uploads: Where the uploaded files are.
+        artifacts: Where planning left what belongs to the item (labels, blocks).
+        request: The dataset version's request.
+        plan: Its plan.
+        item: Number of the work item.
+        drops: Takes what is left out.
 
     Returns:
         The spec's tensors, `target`, `feature_hash`, `row_hash` uint8 [N,16], `position` int64 [N] and `place` (texts)
@@ -39,177 +34,10 @@ def encode_item(
     """
     piece = plan.items[item]
     if isinstance(piece, TableSlice):
-        encoded = _encode_table(uploads, plan, piece, drops)
+        encoded = encode_table(uploads, plan, piece, drops)
     else:
-        images = (
-            _archive_images(uploads, plan, piece, drops)
-            if isinstance(piece, ArchiveSlice)
-            else _object_images(uploads, request, plan, piece)
-        )
-        encoded = _encode_images(images, plan, drops)
+        encoded = encode_images(uploads, request, plan, piece, drops)
     if encoded is not None:
         hashes = [row.tobytes() for row in encoded[FEATURE_HASH]]
         encoded[POSITION] = np.array([split_position(plan.config.seed, digest) for digest in hashes], np.int64)
     return encoded
-
-
-def _source(plan: Plan) -> SourceFile:
-    if plan.source is None:
-        raise BadInput(f"The plan of {plan.dataset!r} names no source file.", "Upload the data again.")
-    return plan.source
-
-
-def _archive_images(
-    uploads: ObjectStore, plan: Plan, item: ArchiveSlice, drops: DropTally
-) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of a slice's images; refused members were counted by planning, damaged ones are counted here."""
-    source = _source(plan)
-    with uploads.open(source.key, source.version) as stream:
-        members = read_members(stream, plan.source_name, source.size, item.first, item.last, item.offset)
-        for member, data in members:
-            if member.code == "damaged":
-                reason = f"{member.name!r}: {member.reason}."
-                drops.add(plan.source_name, member.name, member.code, reason, member.fix)
-            elif not member.code and not judge_image_name(member.name)[0]:
-                yield member.name, data
-
-
-def _object_images(
-    uploads: ObjectStore, request: DatasetRequest, plan: Plan, item: ObjectSlice
-) -> Iterator[tuple[str, bytes]]:
-    for file in loose_files(request)[item.first : item.last]:
-        name = relative_name(file, plan.dataset)
-        if not judge_name(name)[0] and not judge_image_name(name)[0] and file.size <= MAX_IMAGE_BYTES:
-            yield name, uploads.read(file.key, file.version)
-
-
-def _encode_images(images: Iterator[tuple[str, bytes]], plan: Plan, drops: DropTally) -> Tensors | None:
-    pixels: list[NDArray[np.uint8]] = []
-    labels: list[str] = []
-    hashes: list[bytes] = []
-    places: list[str] = []
-    shape = repr(plan.spec.tensor_shapes()["image"]).encode()
-    for name, data in images:
-        label = class_of(folder_of(name), plan.root)
-        if label is None:
-            fix = "Move it into the folder of its class."
-            drops.add(plan.source_name, name, "no_class_folder", f"{name!r} lies outside class folders.", fix)
-            continue
-        try:
-            image = plan.spec.encode_image(data, repr(name))
-        except BadInput as error:
-            drops.add(plan.source_name, name, "bad_image", error.reason, error.fix)
-            continue
-        pixels.append(image)
-        labels.append(label)
-        places.append(name)
-        hashes.append(content_hash(b"image", shape, image.tobytes()))
-    if not pixels:
-        return None
-    digests = _hash_array(hashes)
-    target = plan.spec.encode_target(labels)
-    hashed = {FEATURE_HASH: digests, ROW_HASH: digests, PLACE: np.array(places, object)}
-    return {"image": np.stack(pixels), "target": target, **hashed}
-
-
-def _encode_table(uploads: ObjectStore, plan: Plan, item: TableSlice, drops: DropTally) -> Tensors | None:
-    source = _source(plan)
-    if plan.table is None:
-        raise BadInput(f"The plan of {plan.dataset!r} has no table format.", "Upload the data again.")
-    batches: list[Tensors] = []
-    with uploads.open(source.key, source.version) as stream:
-        rows = read_rows(stream, plan.source_name, plan.table, item.start, item.stop, item.line)
-        while batch := list(itertools.islice(rows, _BATCH_ROWS)):
-            encoded = _encode_batch(batch, plan, plan.table, drops)
-            if encoded is not None:
-                batches.append(encoded)
-    if not batches:
-        return None
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def _encode_batch(batch: Sequence[TableRow], plan: Plan, form: TableFormat, drops: DropTally) -> Tensors | None:
-    column = plan.spec.target.column or ""
-    good: list[TableRow] = []
-    for row in batch:
-        place = f"line {row.line}"
-        if row.code:
-            drops.add(plan.source_name, place, row.code, f"Line {row.line}: {row.reason}.", row.fix)
-        elif is_missing(row.values.get(column)):
-            reason = f"Line {row.line}: the target {column!r} is missing."
-            drops.add(plan.source_name, place, "missing_target", reason, "Fill it in.")
-        else:
-            good.append(row)
-    tensors = _encode_rows(good, plan, drops)
-    if tensors is None:
-        return None
-    kept, encoded = tensors
-    encoded[FEATURE_HASH] = _hash_array(_feature_hashes(kept, encoded, plan.spec))
-    encoded[PLACE] = np.array([f"line {row.line}" for row in kept], object)
-    names = sorted(form.columns)
-    encoded[ROW_HASH] = _hash_array([content_hash(*(_cell(row.values.get(name)) for name in names)) for row in kept])
-    return encoded
-
-
-def _encode_rows(rows: list[TableRow], plan: Plan, drops: DropTally) -> tuple[list[TableRow], Tensors] | None:
-    """Encode all rows at once; when one can't be encoded, one by one, so that only the bad ones are dropped."""
-    if not rows:
-        return None
-    try:
-        return rows, _tensors(rows, plan.spec)
-    except BadTable:
-        good: list[TableRow] = []
-        for row in rows:
-            try:
-                _tensors([row], plan.spec)
-                good.append(row)
-            except BadTable as error:
-                reason = error.reason.replace("Row ", "Line ", 1)
-                drops.add(plan.source_name, f"line {row.line}", "bad_value", reason, error.fix)
-        return (good, _tensors(good, plan.spec)) if good else None
-
-
-def _tensors(rows: Sequence[TableRow], spec: PreprocessingSpec) -> dict[str, NDArray[Any]]:
-    first = rows[0].line
-    tensors = spec.encode_rows([row.values for row in rows], first)
-    tensors["target"] = spec.encode_target([row.values.get(spec.target.column or "") for row in rows], first)
-    return tensors
-
-
-def _feature_hashes(rows: Sequence[TableRow], encoded: Tensors, spec: PreprocessingSpec) -> list[bytes]:
-    """Hash what the model sees: numbers as encoded, categories by text (a growing vocabulary changes no hash)."""
-    table = spec.table
-    if table is None:
-        return []
-    order = sorted(range(len(table.numbers)), key=lambda index: table.numbers[index].name)
-    names = [f"{table.numbers[index].name}" for index in order]
-    # Adding zero turns -0.0 into 0.0: equal numbers have equal hashes.
-    numbers = encoded["numbers"][:, order] + np.float32(0) if order else np.empty((len(rows), 0), np.float32)
-    categories = sorted(table.categories, key=lambda column: column.name)
-    header = content_hash(*(name.encode() for name in (*names, "", *(column.name for column in categories))))
-    hashes: list[bytes] = []
-    for row, values in zip(rows, np.ascontiguousarray(numbers, "<f4"), strict=True):
-        texts = (parse_text(row.values.get(column.name), column.kind) for column in categories)
-        cells = (b"\0" if text is None else b"=" + text.encode() for text in texts)
-        hashes.append(content_hash(b"row", header, values.tobytes(), *cells))
-    return hashes
-
-
-def _cell(value: object) -> bytes:
-    """One cell's meaning as bytes, the same for CSV and JSON."""
-    if is_missing(value):
-        return b"\0"
-    try:
-        number = parse_number(value)
-    except ValueError:
-        number = None
-    if number is not None:
-        return b"#" + number_text(number).encode()
-    try:
-        return b"=" + (parse_text(value) or "").encode()
-    except ValueError:
-        return b"*" + repr(value).encode("utf-8", "replace")
-
-
-def _hash_array(hashes: Sequence[bytes]) -> NDArray[np.uint8]:
-    return np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH_BYTES)

@@ -1,8 +1,9 @@
 """The preprocessing spec: the only thing that turns raw input into tensors, in training and in serving alike.
 
 Tensors: `image` uint8 [N,C,H,W]; `numbers` float32 [N,F] with NaN for missing; `categories` int64 [N,K] with code 0
-for missing or unknown; `target` int64 [N] (class index) or float32 [N]. Numeric normalisation and one-hot are part of
-the ONNX graph, so they aren't here.
+for missing or unknown; `tokens` int32 [N,L]; `sequence` float32 [N,T,F]; `target` int64 [N] (class index), uint8
+[N,classes] (multilabel) or float32 [N]. Numeric normalisation, imputation, clipping and one-hot are part of the ONNX
+graph, so they aren't here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import Task
+from shoal_core.data.cleaning_config import ImageFit, TokenUnit
+from shoal_core.data.config_types import Task
 from shoal_core.data.values import ValueKind, parse_number, parse_text
 from shoal_core.errors import BadImage, BadInput, BadTable
 
@@ -30,11 +32,17 @@ class _Model(BaseModel):
 
 
 class ImageInput(_Model):
-    """Images as uint8 [channels, height, width]: 1 channel is grey, 3 are RGB."""
+    """Images as uint8 [channels, height, width]: 1 channel is grey; 3 are of `color` (RGB, HSV or YCbCr).
+
+    `fit` and `crop` as in `cleaning_config.ImageConfig`.
+    """
 
     height: int = Field(ge=1, le=4096)
     width: int = Field(ge=1, le=4096)
     channels: Literal[1, 3]
+    color: Literal["rgb", "hsv", "ycbcr"] = "rgb"
+    fit: ImageFit = "stretch"
+    crop: float = Field(default=1.0, gt=0, le=1)
 
 
 class NumberColumn(_Model):
@@ -44,64 +52,155 @@ class NumberColumn(_Model):
 
 
 class CategoryColumn(_Model):
-    """A column of `categories`: `categories[i]` has code i + 1; any other value has code 0."""
+    """A column of `categories`: `categories[i]` has code i + 1; missing is 0.
+
+    Any other value has code 0 as well, or with `buckets` one of that many further codes, by its hash.
+    """
 
     name: str
     categories: tuple[str, ...]
     kind: ValueKind = "text"
+    buckets: int = Field(default=0, ge=0)
 
     @property
     def cardinality(self) -> int:
         """Number of codes, the 0 for missing and unknown included."""
-        return len(self.categories) + 1
+        return len(self.categories) + 1 + self.buckets
+
+
+DateFeature = Literal["elapsed", "hour", "weekday", "day", "month"]
+
+
+class DateColumn(_Model):
+    """A column of dates or times, which becomes numbers: `elapsed` days since 1970 (UTC), sine and cosine of the rest.
+
+    `unit` is how a bare number counts from 1970; None when values are ISO 8601 texts.
+    """
+
+    name: str
+    features: tuple[DateFeature, ...]
+    unit: Literal["s", "ms", "us", "ns"] | None = None
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """Names of the numbers that it gives, in order."""
+        waves = (f"{feature}_{wave}" for feature in self.features if feature != "elapsed" for wave in ("sin", "cos"))
+        elapsed = ("elapsed",) if "elapsed" in self.features else ()
+        return tuple(f"{self.name}.{name}" for name in (*elapsed, *waves))
+
+
+class TextColumn(_Model):
+    """A column of texts: `length` ids of `tokens`; 0 is padding, 1 an unknown token, then come the vocabulary's.
+
+    With `buckets` there is no vocabulary: tokens (and n-grams of up to `ngrams` of them) are hashed into that many ids.
+    """
+
+    name: str
+    length: int = Field(ge=1)
+    unit: TokenUnit = "word"
+    lowercase: bool = True
+    normalization: Literal["NFC", "NFKC"] = "NFKC"
+    vocabulary: tuple[str, ...] = ()
+    buckets: int = Field(default=0, ge=0)
+    ngrams: int = Field(default=1, ge=1)
+
+    @property
+    def cardinality(self) -> int:
+        """Number of ids, padding and unknown included."""
+        return 2 + (self.buckets or len(self.vocabulary))
 
 
 class TableInput(_Model):
     """Columns of a table. `ignored` ones were in the training data but carry nothing; a request may have them."""
 
     numbers: tuple[NumberColumn, ...] = ()
+    dates: tuple[DateColumn, ...] = ()
     categories: tuple[CategoryColumn, ...] = ()
+    texts: tuple[TextColumn, ...] = ()
     ignored: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns that are read: numbers, then categories."""
-        return (*(column.name for column in self.numbers), *(column.name for column in self.categories))
+        """Names of the columns that are read: numbers, dates, categories, texts."""
+        columns: tuple[NumberColumn | DateColumn | CategoryColumn | TextColumn, ...]
+        columns = (*self.numbers, *self.dates, *self.categories, *self.texts)
+        return tuple(column.name for column in columns)
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """What the columns of the tensor `numbers` are: number columns, then what dates give."""
+        plain = tuple(column.name for column in self.numbers)
+        return (*plain, *(name for column in self.dates for name in column.number_names))
+
+
+class SequenceInput(_Model):
+    """Windows of rows: `sequence` float32 [window, columns] of one `id` (None: one series) in the order of `time`.
+
+    `stride` and `horizon` as in `cleaning_config.SequenceConfig`; NaN is a missing number.
+    """
+
+    time: str
+    id: str | None = None
+    window: int = Field(ge=2)
+    stride: int = Field(default=1, ge=1)
+    horizon: int = Field(default=0, ge=0)
+    numbers: tuple[NumberColumn, ...]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """What the columns of a window are."""
+        return tuple(column.name for column in self.numbers)
 
 
 class TargetSpec(_Model):
-    """What is predicted: `column` is None for images (the class is the folder); `classes` in natural order."""
+    """What is predicted: `column` is None where the class is the folder; `classes` in natural order.
+
+    `separator` parts the labels of one cell (multilabel).
+    """
 
     task: Task
     column: str | None = None
     classes: tuple[str, ...] = ()
     kind: ValueKind = "text"
+    separator: str | None = None
 
 
 class PreprocessingSpec(_Model):
-    """One versioned description of how raw input becomes tensors."""
+    """One versioned description of how raw input becomes tensors.
+
+    A set of texts by folder is a table whose one column is called `text`.
+    """
 
     schema_version: Literal[1] = 1
-    kind: Literal["image", "table"]
+    kind: Literal["image", "table", "sequence"]
     image: ImageInput | None = None
     table: TableInput | None = None
+    sequence: SequenceInput | None = None
     target: TargetSpec
 
     @model_validator(mode="after")
     def _has_its_input(self) -> PreprocessingSpec:
-        if (self.image is not None) != (self.kind == "image") or (self.table is not None) != (self.kind == "table"):
+        if any((getattr(self, kind) is not None) != (self.kind == kind) for kind in ("image", "table", "sequence")):
             raise ValueError(f"a spec of kind {self.kind!r} has exactly the input of that kind")
         return self
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Input tensors without the batch dimension: {"image": (C,H,W)} or {"numbers": (F,), "categories": (K,)}.
+        """Input tensors without the batch dimension.
 
-        A table without number (or category) columns has no such tensor.
+        {"image": (C,H,W)}, {"sequence": (T,F)}, or those that the table has of {"numbers": (F,), "categories": (K,),
+        "tokens": (L,)}, L being the lengths of all text columns together.
         """
         if self.image:
             return {"image": (self.image.channels, self.image.height, self.image.width)}
+        if self.sequence:
+            return {"sequence": (self.sequence.window, len(self.sequence.numbers))}
         table = self._table()
-        shapes = {"numbers": (len(table.numbers),), "categories": (len(table.categories),)}
+        shapes = {
+            "numbers": (len(table.number_names),),
+            "categories": (len(table.categories),),
+            "tokens": (sum(column.length for column in table.texts),),
+        }
         return {name: shape for name, shape in shapes.items() if shape[0]}
 
     def encode_image(self, data: bytes, name: str = "The image") -> NDArray[np.uint8]:
@@ -113,7 +212,7 @@ class PreprocessingSpec(_Model):
         if self.image is None:
             raise BadImage("The model takes table rows, not images.", f"Send rows with {self._column_list()}.")
         # Pillow is loaded only where images are.
-        from shoal_core.data.images import decode_image
+        from shoal_core.data.images.decoding import decode_image
 
         return decode_image(data, self.image.height, self.image.width, self.image.channels, name)
 

@@ -14,7 +14,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.config import SPLITS, Split, SplitConfig
+from shoal_core.data.config import SplitConfig
+from shoal_core.data.config_types import SPLITS, Split
 
 HASH_BYTES = 16
 _POSITION_BITS = 53

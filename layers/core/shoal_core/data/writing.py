@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import Split
+from shoal_core.data.config_types import Split
 from shoal_core.data.pieces import PLACE, PieceFile, PieceIndex, split_piece
 from shoal_core.data.plan import Plan
 from shoal_core.data.report import DropTally
@@ -44,7 +44,7 @@ def write_shard(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, vers
         raise NotFound(f"Dataset {dataset!r} version {version!r} has no work item {item}.")
     request = read_request(artifacts, keys)
     drops = DropTally()
-    tensors = encode_item(uploads, request, plan, item, drops)
+    tensors = encode_item(uploads, artifacts, request, plan, item, drops)
     parts = split_piece(tensors, plan.config.split) if tensors else {}
     files: dict[Split, PieceFile] = {}
     for split, part in parts.items():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from shoal_core.data.config_types import Task
 from shoal_core.errors import BadNetwork
 from shoal_core.graphs.builder import IR_VERSION, PRODUCER, check, shape_of_value
 from shoal_core.graphs.forward import BATCH, BUFFER, PARAMETER
@@ -25,7 +26,7 @@ _EMBEDDED = (PARAMETER, BUFFER)
 def export_model(
     forward_with_parameters: bytes,
     parameters: Mapping[str, NDArray[Any]],
-    task: Literal["classification", "regression"],
+    task: Task,
     classes: Sequence[str] | None = None,
     target_mean: float = 0.0,
     target_std: float = 1.0,

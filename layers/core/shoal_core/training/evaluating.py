@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import Split, Task
+from shoal_core.data.config_types import Split, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.data.shards import Tensors
 from shoal_core.errors import BadInput, BadRequest, NotFound

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from shoal_core.data.config import Loss, Optimizer, Schedule, Task, TrainingConfig
+from shoal_core.data.config import TrainingConfig
+from shoal_core.data.config_types import Loss, Optimizer, Schedule, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
 

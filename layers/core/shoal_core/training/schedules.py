@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shoal_core.data.config import Schedule
+from shoal_core.data.config_types import Schedule
 
 
 def learning_rate_at(

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig, Loss, Optimizer, Recipe, Schedule, Split, Task
+from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig
+from shoal_core.data.config_types import Loss, Optimizer, Recipe, Schedule, Split, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig, BadDataset, BadInput
 from shoal_core.training.objectives import DECAY_FACTOR, resolve_objective
@@ -20,7 +21,11 @@ MAX_VALIDATION_SAMPLES = 10_000
 _DEFAULT_WORKERS = 2
 _DEFAULT_ROUNDS = 10
 _DEFAULT_OPTIMIZER: Optimizer = "adam"
-_DEFAULT_RECIPES: dict[Literal["image", "table"], Recipe] = {"image": "cnn", "table": "mlp"}
+_DEFAULT_RECIPES: dict[str, Recipe] = {
+    "image": "cnn",
+    "table": "mlp",
+    "sequence": "rnn",
+}
 _LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-3, "adamw": 2e-3, "sgd": 5e-2, "lion": 3e-4}
 # One layer can take larger steps, and has to: its weights travel as far as the answer does.
 _LINEAR_LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-2, "adamw": 2e-2, "lion": 3e-3}

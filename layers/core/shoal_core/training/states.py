@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import Split
+from shoal_core.data.config_types import Split
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadInput
 from shoal_core.keys import RunKeys

@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from shoal_core.data.images import EXTENSIONS, FORMAT_LIST
-from shoal_core.data.tables import TABLE_SUFFIXES
+from shoal_core.data.images.decoding import EXTENSIONS, FORMAT_LIST
+from shoal_core.data.tables.formats import TABLE_SUFFIXES
 from shoal_core.errors import BadDataset
 
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shoal_core.data.config import Task
+from shoal_core.data.config_types import Task
 from shoal_core.data.report import ColumnReport
 from shoal_core.data.spec import CategoryColumn, NumberColumn, PreprocessingSpec, TableInput, TargetSpec
-from shoal_core.data.tables import MAX_COLUMNS
+from shoal_core.data.tables.formats import MAX_COLUMNS
 from shoal_core.data.values import ValueKind, is_boolean_text, parse_number, parse_text, sort_naturally
 from shoal_core.errors import BadConfig, BadDataset, BadTable
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from shoal_core.data.archives import judge_name, list_members, read_members
 from shoal_core.data.config import DatasetConfig, DatasetRequest, SourceFile
 from shoal_core.data.cutting import count_items, cut_evenly
-from shoal_core.data.folders import class_of, classes_of, folder_of, judge_image_name, no_images
-from shoal_core.data.images import ImageSize, infer_size, measure_image
+from shoal_core.data.images.decoding import ImageSize, infer_size, measure_image
+from shoal_core.data.images.folders import class_of, classes_of, folder_of, judge_image_name, no_images
 from shoal_core.data.plan import ArchiveSlice, ObjectSlice, Plan
 from shoal_core.data.report import DropTally, describe_drops
 from shoal_core.data.requests import relative_name

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from shoal_core.data.columns import InferredTable, TableProfile, infer_table
 from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig, DatasetRequest, SourceFile
 from shoal_core.data.cutting import MAX_ITEMS, count_items, cut_evenly
 from shoal_core.data.plan import Plan, TableSlice
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.data.tables import TableFormat, TableRow, read_header, read_rows, sniff_table
+from shoal_core.data.tables.formats import TableFormat, TableRow, read_header, read_rows, sniff_table
+from shoal_core.data.tables.profiling import InferredTable, TableProfile, infer_table
 from shoal_core.errors import BadConfig, BadDataset
 from shoal_core.store import ObjectStore
 

@@ -1,0 +1,142 @@
+"""The parts of `dataset.yaml` that say how data is read, cleaned, checked and augmented.
+
+What is None is inferred from the data, or left to the default that docs/upload-contract.md names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from shoal_core.data.config_types import ConfigModel, Flag, Integer, Name, Number
+
+ColumnKind = Literal["number", "category", "boolean", "date", "text", "ignore"]
+ImageFit = Literal["stretch", "pad", "cover"]
+ImageColor = Literal["grey", "rgb", "hsv", "ycbcr"]
+TokenUnit = Literal["word", "character"]
+Missing = Literal["median", "mean", "mode"]
+NearDuplicates = Literal["off", "report", "drop"]
+# A missing value becomes the column's median, mean or most frequent value, or this number.
+Imputation = Missing | Number
+MAX_TOKENS = 4096
+MAX_WINDOW = 4096
+
+
+class OutlierConfig(ConfigModel):
+    """Numbers beyond these quantiles of the training split are clipped to them (winsorising)."""
+
+    quantile: Annotated[Number, Field(gt=0, lt=0.5)] = 0.001
+
+
+class ColumnConfig(ConfigModel):
+    """What is known of one column: its type, and what goes over the whole table's settings for it."""
+
+    type: ColumnKind | None = None
+    missing: Imputation | None = None
+    outliers: OutlierConfig | Literal["keep"] | None = None
+    buckets: Annotated[Integer, Field(ge=2, le=1_000_000)] | None = None
+
+
+class ImageConfig(ConfigModel):
+    """How images become one size and one colour space.
+
+    `stretch` changes the aspect ratio, `pad` fits the image and fills the rest with black, `cover` fills the size and
+    crops the centre. `crop` first cuts a centred share of each side.
+    """
+
+    fit: ImageFit = "stretch"
+    color: ImageColor | None = None
+    crop: Annotated[Number, Field(gt=0, le=1)] = 1.0
+
+
+class LabelsConfig(ConfigModel):
+    """A table that names files and their labels: its name in the upload, and its column of file names."""
+
+    file: Name | None = None
+    column: Name | None = None
+
+
+class TextConfig(ConfigModel):
+    """How texts become token ids. With `buckets`, tokens are hashed; else a vocabulary is learnt."""
+
+    length: Annotated[Integer, Field(ge=1, le=MAX_TOKENS)] | None = None
+    unit: TokenUnit = "word"
+    lowercase: Flag = True
+    normalization: Literal["NFC", "NFKC"] = "NFKC"
+    vocabulary: Annotated[Integer, Field(ge=2, le=200_000)] = 20_000
+    buckets: Annotated[Integer, Field(ge=2, le=1_000_000)] | None = None
+    ngrams: Annotated[Integer, Field(ge=1, le=3)] = 1
+
+    @model_validator(mode="after")
+    def _ngrams_are_hashed(self) -> TextConfig:
+        if self.ngrams > 1 and self.buckets is None:
+            raise ValueError("ngrams above 1 need `buckets`: their vocabulary has no bound")
+        return self
+
+
+class SequenceConfig(ConfigModel):
+    """Windows over a table's rows: `window` rows of one `id` in the order of `time`, every `stride` rows.
+
+    The target is the target column's value `horizon` rows after the window's last row (0: at the last row).
+    """
+
+    time: Name
+    id: Name | None = None
+    window: Annotated[Integer, Field(ge=2, le=MAX_WINDOW)] = 16
+    stride: Annotated[Integer, Field(ge=1, le=MAX_WINDOW)] = 1
+    horizon: Annotated[Integer, Field(ge=0, le=MAX_WINDOW)] = 0
+
+
+class Expectation(ConfigModel):
+    """Something that must hold, or the run stops before training with the rows that broke it.
+
+    `column` with `min`, `max`, `values`, `unique`, `max_missing` or `pattern`; or `min_per_class` or `min_samples` of
+    the whole set.
+    """
+
+    column: Name | None = None
+    min: Number | None = None
+    max: Number | None = None
+    values: Annotated[tuple[str | Number, ...], Field(min_length=1, max_length=10_000)] | None = None
+    unique: Flag | None = None
+    max_missing: Annotated[Number, Field(ge=0, le=1)] | None = None
+    pattern: Annotated[str, Field(max_length=500)] | None = None
+    min_per_class: Annotated[Integer, Field(ge=1)] | None = None
+    min_samples: Annotated[Integer, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _expects_something(self) -> Expectation:
+        of_column = (self.min, self.max, self.values, self.unique, self.max_missing, self.pattern)
+        of_set = (self.min_per_class, self.min_samples)
+        if (self.column is None) != all(value is None for value in of_column):
+            raise ValueError("min, max, values, unique, max_missing and pattern go with `column`, and need it")
+        if (self.column is None) == all(value is None for value in of_set):
+            raise ValueError("expect something of a column, or min_per_class or min_samples of the set")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"pattern isn't a regular expression: {error}") from error
+        return self
+
+
+class AugmentConfig(ConfigModel):
+    """What is varied at training time; None leaves it to the recipe's defaults, 0 or false turns it off.
+
+    Images: `flip` (left and right), `shift` and `crop` (share of the side), `rotation` (degrees), `brightness`,
+    `contrast` (share), `cutout` (share of the side), `mixup` (alpha). Texts: `token_dropout` (share). Tables: `noise`
+    (standard deviations).
+    """
+
+    flip: Flag | None = None
+    shift: Annotated[Number, Field(ge=0, le=0.5)] | None = None
+    crop: Annotated[Number, Field(ge=0, le=0.5)] | None = None
+    rotation: Annotated[Number, Field(ge=0, le=180)] | None = None
+    brightness: Annotated[Number, Field(ge=0, le=1)] | None = None
+    contrast: Annotated[Number, Field(ge=0, le=1)] | None = None
+    cutout: Annotated[Number, Field(ge=0, le=0.9)] | None = None
+    mixup: Annotated[Number, Field(ge=0, le=10)] | None = None
+    token_dropout: Annotated[Number, Field(ge=0, le=0.9)] | None = None
+    noise: Annotated[Number, Field(ge=0, le=1)] | None = None

@@ -1,0 +1,40 @@
+"""The words and value types that all parts of `dataset.yaml` share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Task = Literal["classification", "multilabel", "regression"]
+Recipe = Literal["mlp", "cnn", "linear", "resnet", "vgg", "fasttext", "text-cnn", "rnn", "crnn", "transformer"]
+Optimizer = Literal["adam", "adamw", "sgd", "lion"]
+Loss = Literal["cross_entropy", "focal", "binary", "squared", "absolute", "huber"]
+ClassWeights = Literal["none", "balanced"]
+Schedule = Literal["cosine", "step", "plateau", "constant"]
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+MIN_IMAGE_SIDE = 4
+MAX_IMAGE_SIDE = 512
+
+
+def _not_bool(value: object) -> object:
+    """YAML 1.1 reads `yes` and `on` as booleans, and Python counts True as 1: neither is a number here."""
+    if isinstance(value, bool):
+        raise ValueError("a boolean isn't a number")
+    return value
+
+
+# PyYAML reads `1e-3` (no dot) as text, so numbers given as text are parsed.
+Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Integer = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(min_length=1, strict=True)]
+Side = Annotated[int, Field(strict=True, ge=MIN_IMAGE_SIDE, le=MAX_IMAGE_SIDE)]
+
+
+class ConfigModel(BaseModel):
+    """One mapping of `dataset.yaml`: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,1 @@
+"""Images: decoding, folders and index files of labels, planning, encoding."""

@@ -1,0 +1,1 @@
+"""Quality: expectations, drift between versions, the page for people."""

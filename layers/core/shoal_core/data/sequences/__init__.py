@@ -1,0 +1,1 @@
+"""Sequences: windows over the rows of a table."""

@@ -1,0 +1,1 @@
+"""Tables: formats, profiles of columns, planning, encoding."""
