@@ -7,7 +7,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-em
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-torch test-sam-local check bench build lock clean
+.PHONY: help demo up down test test-torch test-sam-local check bench bench-data build lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ check: .venv/dev.stamp .venv-sam/stamp ## Lint, types, template, state machines
 
 bench: .venv/dev.stamp ## Measure: upload to prediction, predict overhead, cold start
 	$(BIN)/python -m benchmarks.main_job
+	@echo "The data path beside its peers: make bench-data"
+
+bench-data: .venv/dev.stamp .venv-bench/stamp ## Measure: raw data to shards to batches, beside litdata, MDS, polars and others
+	$(BIN)/python -m benchmarks.data
 
 build: .venv-sam/stamp ## Build functions and layers for AWS (ARCH=x86_64 or arm64)
 	ARCHITECTURE=$(ARCH) .venv-sam/bin/sam build --parameter-overrides Architecture=$(ARCH)
@@ -51,7 +55,7 @@ lock: .venv/dev.stamp ## Pin the newest allowed versions of all dependencies
 
 clean: ## Stop the embedded cloud and delete everything that was made
 	@if [ -x $(BIN)/shoal ]; then $(BIN)/shoal down; fi
-	rm -rf .venv .venv-sam .venv-torch .shoal .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out
+	rm -rf .venv .venv-sam .venv-torch .venv-bench .shoal .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out benchmarks/cache
 
 .venv/run.stamp: requirements/run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Shoal needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -80,4 +84,11 @@ clean: ## Stop the embedded cloud and delete everything that was made
 	@.venv-torch/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/dev.txt
 	@.venv-torch/bin/python -m pip install $(PIP_FLAGS) -r requirements/torch.txt
 	@.venv-torch/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What users would have without Shoal; only make bench-data runs it. Not hashed, as PyTorch isn't.
+.venv-bench/stamp: requirements/bench.txt
+	@echo "Installing the peers of make bench-data into .venv-bench (once, minutes)"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install $(PIP_FLAGS) -r requirements/bench.txt
 	@touch $@

@@ -135,14 +135,15 @@ def table(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     met = {None: "", True: "yes", False: "NO"}[row.met]
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    peer = "" if row.peer is None else _number(row.peer)
+    peer = "" if row.peer is None else number(row.peer)
     count, spread = "", ""
     if len(row.samples) > 1:
-        count, spread = f"{len(row.samples):,}", f"{_number(min(row.samples))} .. {_number(max(row.samples))}"
-    return (row.name, row.unit, _number(row.ours), peer, ratio, row.goal, met, count, spread)
+        count, spread = f"{len(row.samples):,}", f"{number(min(row.samples))} .. {number(max(row.samples))}"
+    return (row.name, row.unit, number(row.ours), peer, ratio, row.goal, met, count, spread)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number as tables show it: whole from 100 on, else three or four digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"

@@ -11,15 +11,23 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from shoal_core import __version__
+from shoal_core.aws.access import checks_access
+from shoal_core.aws.access_routes import router as access_routes
 from shoal_core.aws.config import environment
 from shoal_core.aws.handler import artifacts, catalog, framed
+from shoal_core.aws.model_routes import router as model_routes
 from shoal_core.aws.problems import answers_problems, json_response, problem
+from shoal_core.aws.report_routes import router as report_routes
 from shoal_core.registry.openapi import problem_responses, with_predict
 from shoal_core.registry.queries import Datasets, Models, Queries, Runs
 from shoal_core.registry.records import Dataset, Health, Model, Run
 
 app = APIGatewayHttpResolver(enable_validation=True)
 answers_problems(app)
+checks_access(app)
+app.include_router(access_routes)
+app.include_router(model_routes)
+app.include_router(report_routes)
 NOT_FOUND: Any = problem_responses(404, 503)
 BAD_QUERY: Any = problem_responses(400, 503)
 

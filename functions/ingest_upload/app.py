@@ -18,6 +18,8 @@ from shoal_core.aws.clients import client
 from shoal_core.aws.config import environment
 from shoal_core.aws.executions import start_execution
 from shoal_core.aws.handler import artifacts, catalog, framed, logger, uploads
+from shoal_core.aws.sources import SourceStarter
+from shoal_core.registry.beginning import Begin
 from shoal_core.registry.ingesting import Ingest, Upload
 
 _config = IdempotencyConfig(event_key_jmespath="[key, version, order]", expires_after_seconds=24 * 3600)
@@ -41,7 +43,8 @@ def handler(event: S3Model, context: LambdaContext) -> dict[str, Any]:
 
 @idempotent_function(data_keyword_argument="upload", persistence_store=_seen, config=_config)
 def _ingest(upload: dict[str, Any]) -> dict[str, Any]:
-    outcome = Ingest(uploads(), artifacts(), catalog(), start_execution)(Upload(**upload))
+    begin = Begin(artifacts(), catalog(), start_execution)
+    outcome = Ingest(uploads(), artifacts(), catalog(), begin, SourceStarter(catalog()))(Upload(**upload))
     logger.info("upload ingested", key=upload["key"], status=outcome.status, run_id=outcome.run_id)
     return {"status": outcome.status, "run_id": outcome.run_id, "reason": outcome.reason}
 

@@ -14,7 +14,7 @@ Everything talks to the embedded cloud of the current folder (`shoal up`); with 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal._datasets import Dataset
 from shoal._models import Model, Prediction
@@ -30,6 +30,9 @@ from shoal.errors import (
     ShoalError,
     WaitTimedOut,
 )
+
+if TYPE_CHECKING:
+    from shoal._splits import Split
 
 __all__ = [
     "BadRequest",
@@ -48,6 +51,7 @@ __all__ = [
     "connect",
     "dataset",
     "datasets",
+    "load",
     "model",
     "models",
     "push",
@@ -89,6 +93,19 @@ def datasets(*, stack: str | None = None) -> list[Dataset]:
 def dataset(name: str, *, stack: str | None = None) -> Dataset:
     """One dataset. Raises `NotFound`."""
     return connect(stack).dataset(name)
+
+
+def load(
+    name: str,
+    *,
+    split: str = "train",
+    version: str | None = None,
+    cache: str | Path | None = None,
+    verify: bool = False,
+    stack: str | None = None,
+) -> Split:
+    """One split of a dataset version, as arrays; see `Client.load`."""
+    return connect(stack).load(name, split=split, version=version, cache=cache, verify=verify)
 
 
 def models(*, stack: str | None = None) -> list[Model]:

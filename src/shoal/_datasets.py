@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from shoal._quarantine import list_samples, save_samples, version_path
 from shoal.connection import Connection
 from shoal.errors import NotFound
 
@@ -54,8 +56,39 @@ class Dataset:
         Raises:
             NotFound: No such version, or none is committed yet.
         """
+        return self._connection.request("GET", f"{self._path(version)}/report")
+
+    def report_page(self, version: str | None = None) -> bytes:
+        """The report as a page for people: one HTML file, complete in itself. Arguments and errors as `report`."""
+        return self._connection.fetch(f"{self._path(version)}/report.html")
+
+    def quarantine(self, version: str | None = None) -> list[dict[str, Any]]:
+        """The bad samples of a version: file, place, code, reason, fix, and the row, or the key of a file.
+
+        Arguments and errors as `report`.
+        """
+        return list(list_samples(self._connection, self.name, self._chosen(version)))
+
+    def save_quarantine(self, folder: str | Path, version: str | None = None) -> list[Path]:
+        """Save bad samples as files, to be mended and replayed; their paths.
+
+        Args:
+            folder: A new or empty folder.
+            version: Id of a version; the latest when None.
+
+        Raises:
+            NotFound: No such version.
+            BadRequest: The folder isn't empty.
+        """
+        chosen = self._chosen(version)
+        samples = self.quarantine(chosen)
+        return save_samples(self._connection, self.name, chosen, samples, Path(folder), self.report(chosen))
+
+    def _chosen(self, version: str | None) -> str:
         chosen = version or self.latest_version
         if chosen is None:
             raise NotFound(f"Dataset {self.name!r} has no committed version yet.", "Wait for its run: `shoal runs`.")
-        path = f"/datasets/{quote(self.name, safe='')}/versions/{quote(str(chosen), safe='')}/report"
-        return self._connection.request("GET", path)
+        return str(chosen)
+
+    def _path(self, version: str | None) -> str:
+        return version_path(self.name, self._chosen(version))

@@ -30,12 +30,13 @@ IMAGE_TYPES = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer: `label` with probabilities (classification), or `value` (regression)."""
+    """One answer: `label` or `labels` with probabilities (one class, or several at once), or `value` (regression)."""
 
     label: str | None = None
     probability: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
     value: float | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class Model:
@@ -68,6 +69,22 @@ class Model:
         """URL that takes predictions."""
         path = f"{self._connection.api}/models/{quote(self.name, safe='')}/predict"
         return str(self.document.get("endpoint") or path)
+
+    def serve(self, version: int | None = None) -> dict[str, Any]:
+        """Choose the version that the endpoint serves; every new request has it within seconds.
+
+        Args:
+            version: Its number; None is the one that served before (a rollback).
+
+        Returns:
+            `before` and `version`.
+
+        Raises:
+            NotFound: No such version, or none that served before.
+        """
+        path = f"/models/{quote(self.name, safe='')}/aliases/production"
+        body = json.dumps({} if version is None else {"version": version}).encode()
+        return self._connection.request("POST", path, body=body, content_type=JSON)
 
     def predict(self, instances: Any) -> Any:  # noqa: ANN401 - one in, one out; many in, a list out
         """Predict one instance or many.
@@ -110,7 +127,14 @@ def _is_empty(content_type: str, body: bytes) -> bool:
 
 
 def _prediction(item: dict[str, Any]) -> Prediction:
-    return Prediction(item.get("label"), item.get("probability"), item.get("probabilities") or {}, item.get("value"))
+    labels = item.get("labels")
+    return Prediction(
+        item.get("label"),
+        item.get("probability"),
+        item.get("probabilities") or {},
+        item.get("value"),
+        None if labels is None else tuple(labels),
+    )
 
 
 def to_image(instance: object) -> tuple[str, bytes]:

@@ -19,12 +19,14 @@ PATIENCE_SECONDS = 60.0  # how long the API may be away before `wait` gives up
 STAGES = (
     "Plan Shards",
     "Write Shard",
+    "Assign Samples",
+    "Pack Shard",
     "Commit Dataset",
     "Start Training",
     "Train Shard",
     "Merge Round",
-    "Evaluate Model",
     "Optimize Model",
+    "Evaluate Model",
     "Register Model",
 )
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from shoal._datasets import Dataset
 from shoal._models import Model
+from shoal._replays import plan_replay, put_replay
 from shoal._runs import POLL_SECONDS, POLL_SECONDS_ON_AWS, Run
+from shoal._settings import fields_of
 from shoal.connection import Connection, connect_local, connect_stack
 from shoal.errors import NotFound, ServiceFailed
-from shoal.uploads import OnUpload, Placed, Uploader, plan_upload
+from shoal.uploads import OnUpload, Placed, Upload, Uploader, is_source, plan_source, plan_upload
+
+if TYPE_CHECKING:
+    from shoal._splits import Split
 
 APPEAR_SECONDS = 60.0
+READ_SECONDS = 15.0  # after a source was read; where it hasn't changed, no run will start
 APPEAR_AGAIN_POLLS = 8  # where the same bytes were there before, so that probably no run will start
 
 
@@ -42,13 +48,14 @@ class Client:
         """Upload a dataset, which starts a run.
 
         Args:
-            path: An archive (.zip, .tar, .tar.gz), a table (.csv, .jsonl), or a folder with one folder of images per
-                class.
+            path: An archive (.zip, .tar, .tar.gz), a table (.csv, .jsonl, .json, .parquet; .gz and .zst), a list of S3
+                URIs (.uris), a folder (of images or texts in one folder per class, of images with a table of labels, of
+                tables), or what the cloud reads itself: `s3://BUCKET/PREFIX`, `dynamodb://TABLE`.
             name: The dataset's name; made from the path's when None.
             target: The column to predict (tables).
             config: A dataset.yaml; a folder's own is used when None.
             on_upload: Called with (bytes done, bytes in all) during the upload.
-            settings: More fields of dataset.yaml: task, recipe, image_size, split, seed, workers, rounds, training.
+            settings: More fields of dataset.yaml: task, recipe, files, schedule, split, training and the others.
 
         Returns:
             The run that the upload started. Where the same bytes with the same settings were there before, nothing is
@@ -60,7 +67,7 @@ class Client:
             ServiceFailed: The upload is there, but no run started within a minute.
         """
         settings["target"] = target
-        upload = plan_upload(Path(path), name=name, config=Path(config) if config else None, settings=settings)
+        upload = _plan(path, name, Path(config) if config else None, settings)
         uploader = Uploader(self.connection, upload, on_upload)
         known = self.runs(upload.dataset)
         latest = self._latest_version(upload.dataset)
@@ -70,7 +77,36 @@ class Client:
             earlier.unchanged = True
             return earlier
         seconds = APPEAR_AGAIN_POLLS * self._pause if there else APPEAR_SECONDS
+        if upload.source:
+            seconds = READ_SECONDS
         return self._await_run(upload.dataset, uploader.put(), {run.id for run in known}, latest, seconds)
+
+    def replay(self, name: str, *paths: str | Path, version: str | None = None) -> Run:
+        """Run a dataset version again, with mended samples in the place of the bad ones.
+
+        Args:
+            name: The dataset's name.
+            paths: Mended files, or folders of them (`Dataset.save_quarantine`): each takes the place of the version's
+                file of the same name, or is added. None at all runs the same files again.
+            version: The version that is mended; the latest when None.
+
+        Returns:
+            The run that the replay started.
+
+        Raises:
+            NotFound: No such dataset.
+            BadRequest: A path can't be used; nothing was uploaded.
+            ConnectionFailed, NotAuthorised: The bucket or the API can't be used.
+            ServiceFailed: The files are there, but no run started within a minute.
+        """
+        latest = self.dataset(name).latest_version
+        chosen = version or latest
+        if chosen is None:
+            raise NotFound(f"Dataset {name!r} has no version yet.", "Upload it: `shoal push PATH`.")
+        replay = plan_replay(name, chosen, [Path(path).expanduser() for path in paths])
+        known = {run.id for run in self.runs(name)}
+        placed = Placed(frozenset({put_replay(self.connection, replay)}))
+        return self._await_run(name, placed, known, latest, APPEAR_SECONDS)
 
     def _await_run(self, dataset: str, placed: Placed, known: set[str], latest: str | None, seconds: float) -> Run:
         """Wait until the run that an upload started, or belongs to, can be seen.
@@ -95,12 +131,21 @@ class Client:
             if run:
                 run.unchanged = run.id in known
                 return run
+            if self._is_reading(dataset):
+                deadline = time.monotonic() + seconds
             if time.monotonic() >= deadline:
                 raise ServiceFailed(
                     f"Dataset {dataset!r} is uploaded, but no run has started within {seconds:g} s.",
                     "Look into `shoal logs ingest_upload`, and try `shoal doctor`.",
                 )
             time.sleep(self._pause)
+
+    def _is_reading(self, dataset: str) -> bool:
+        """Whether the cloud still reads the dataset's source, which may take hours."""
+        try:
+            return str(self.dataset(dataset).document.get("note") or "").startswith("Reading ")
+        except NotFound:
+            return False
 
     @property
     def _pause(self) -> float:
@@ -121,6 +166,39 @@ class Client:
         """One run. Raises `NotFound`."""
         return Run(self.connection, self.connection.request("GET", f"/runs/{quote(run_id, safe='')}"))
 
+    def load(
+        self,
+        name: str,
+        *,
+        split: str = "train",
+        version: str | None = None,
+        cache: str | Path | None = None,
+        verify: bool = False,
+    ) -> Split:
+        """One split of a dataset version, as arrays.
+
+        Args:
+            name: The dataset's name.
+            split: train, validation or test.
+            version: Id of a version; the newest committed one when None.
+            cache: Where shards are kept; $SHOAL_CACHE or the user's cache folder when None.
+            verify: Whether to hash shards again that are there already.
+
+        Raises:
+            NotFound: No such dataset, or no committed version.
+            BadRequest: No such split.
+            ConnectionFailed, NotAuthorised: The artifacts bucket can't be read.
+        """
+        if version is None:
+            found = self.dataset(name)
+            ready = [str(item["version"]) for item in found.versions() if item["status"] == "ready"]
+            if not ready:
+                raise NotFound(f"Dataset {name!r} has no committed version yet.", "Wait for its run: `shoal runs`.")
+            version = found.latest_version if found.latest_version in ready else ready[0]
+        from shoal._splits import load_split  # numpy takes a tenth of a second, which most commands don't need
+
+        return load_split(self.connection, name, str(version), split, cache, verify)
+
     def datasets(self) -> list[Dataset]:
         """All datasets."""
         answer = self.connection.request("GET", "/datasets")
@@ -138,6 +216,15 @@ class Client:
     def model(self, name: str) -> Model:
         """One model. Raises `NotFound`."""
         return Model(self.connection, self.connection.request("GET", f"/models/{quote(name, safe='')}"))
+
+
+def _plan(path: str | Path, name: str | None, config: Path | None, settings: dict[str, Any]) -> Upload:
+    """What to put where, for a path or for a source that the cloud reads itself."""
+    if not is_source(path):
+        return plan_upload(Path(path), name=name, config=config, settings=settings)
+    fields = fields_of(config.read_bytes(), config) if config else {}
+    asked = {field: value for field, value in settings.items() if value is not None}
+    return plan_source(str(path), name=name, settings={**fields, **asked})
 
 
 def find_run(runs: Iterable[Run], placed: Placed | None) -> Run | None:

@@ -42,6 +42,7 @@ class Connection:
         stack: The stack's name; functions' log groups start with it.
         session: Where AWS clients come from.
         aws_endpoint: AWS endpoint of the embedded cloud; None on AWS.
+        artifacts: Bucket with shards and models; empty where the cloud doesn't tell.
     """
 
     api: str
@@ -50,6 +51,7 @@ class Connection:
     stack: str
     session: boto3.session.Session = field(repr=False)
     aws_endpoint: str | None = None
+    artifacts: str = ""
 
     def aws(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its client classes at run time
         """A boto3 client for this cloud."""
@@ -90,7 +92,23 @@ class Connection:
             ConnectionFailed: Nothing answers at the API's address.
             NotAuthorised, NotFound, BadRequest, ServiceFailed: What the API answered.
         """
-        headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
+        data = self._call(method, path, "application/json", body, content_type, query)
+        return _json_object(data, f"{method} {path}")
+
+    def fetch(self, path: str) -> bytes:
+        """What a path of the HTTP API holds, as it is. Raises what `request` does."""
+        return self._call("GET", path, "*/*")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        accept: str,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> bytes:
+        headers = {"Authorization": f"Bearer {self.token}", "Accept": accept}
         if content_type:
             headers["Content-Type"] = content_type
         try:
@@ -106,7 +124,7 @@ class Connection:
             raise ConnectionFailed(f"{self.api} doesn't answer ({type(error).__name__}).", self._start_it()) from error
         if not answer.ok:
             raise from_response(answer.status_code, answer.content, f"{method} {path}")
-        return _json_object(answer.content, f"{method} {path}")
+        return answer.content
 
     def _start_it(self) -> str:
         if self.aws_endpoint:
@@ -179,6 +197,7 @@ def connect_local(start: Path | None = None) -> Connection:
             stack=cloud["stack"],
             session=session,
             aws_endpoint=cloud["aws_endpoint"],
+            artifacts=cloud.get("artifacts_bucket", ""),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConnectionFailed(
@@ -213,6 +232,7 @@ def connect_stack(stack: str) -> Connection:
         bucket=outputs["Bucket"],
         stack=stack,
         session=session,
+        artifacts=outputs.get("ArtifactsBucket", ""),
     )
 
 

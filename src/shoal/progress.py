@@ -50,12 +50,14 @@ def facts(run: Run) -> list[str]:
     found = []
     if progress.get("shards_total"):
         found.append(f"shards {progress.get('shards_done') or 0}/{progress['shards_total']}")
+    if progress.get("packs_total"):
+        found.append(f"packed {progress.get('packs_done') or 0}/{progress['packs_total']}")
     if progress.get("rounds") and progress.get("round") is not None:
         found.append(f"round {progress['round']}/{progress['rounds']}")
     if progress.get("loss") is not None:
         found.append(f"loss {progress['loss']:.4f}")
     for name, value in sorted((progress.get("validation") or {}).items()):
-        if isinstance(value, int | float) and name in ("accuracy", "mae", "rmse", "r2"):
+        if isinstance(value, int | float) and name in ("accuracy", "micro_f1", "mae", "rmse", "r2"):
             found.append(f"validation {name} {value:.4f}")
     return found
 
@@ -182,6 +184,7 @@ def _bar(run: Run, name: str) -> RenderableType:
     progress: Mapping[str, Any] = run.progress
     done, total = {
         "Write Shard": (progress.get("shards_done"), progress.get("shards_total")),
+        "Pack Shard": (progress.get("packs_done"), progress.get("packs_total")),
         "Train Shard": (progress.get("round"), progress.get("rounds")),
     }.get(name, (None, None))
     return ProgressBar(total=float(total), completed=float(done or 0), width=24) if total else Text("")

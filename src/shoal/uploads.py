@@ -15,24 +15,31 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shoal._models import IMAGE_TYPES
+from shoal._settings import NOTHING_ASKED, config_bytes, fields_of
 from shoal.connection import Connection, aws_error
 from shoal.errors import BadRequest, ConnectionFailed, ShoalError
 
 CONFIG = "dataset.yaml"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_TEXT_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+TABLE_SUFFIXES = (*(table + pack for table in _TEXT_TABLES for pack in (".gz", ".zst", "")), ".parquet")
+LIST_SUFFIX = ".uris"
+# The longest first, so that `.csv.gz` is found before `.gz` could be.
+SUFFIXES = (*ARCHIVE_SUFFIXES, *TABLE_SUFFIXES, LIST_SUFFIX)
+TEXT_SUFFIX = ".txt"
+LOOSE_SUFFIXES = (TEXT_SUFFIX, *TABLE_SUFFIXES)
+LABEL_TABLES = frozenset({"labels", "annotations", "metadata"})
+INNER_FOLDER = "files/"
+SOURCES = ("s3://", "dynamodb://")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_NAME = 64
-SETTINGS = ("task", "target", "recipe", "image_size", "split", "seed", "workers", "rounds", "training")
 SINGLE_PUT_BYTES = 16 * 1024 * 1024
 PARALLEL_PUTS = 8
-NOTHING_ASKED = b"# Everything is inferred from the data.\n"
 
 OnUpload = Callable[[int, int], None]
 Stored = tuple[str, str | None]
@@ -56,12 +63,14 @@ class Upload:
         files: Key in the bucket -> local file.
         config: Bytes of dataset.yaml; None when nothing was asked for.
         loose: Whether the files wait for dataset.yaml.
+        source: What the cloud reads itself; empty for files that are uploaded.
     """
 
     dataset: str
     files: Mapping[str, Path]
     config: bytes | None
     loose: bool
+    source: str = ""
 
     @property
     def config_key(self) -> str:
@@ -70,9 +79,9 @@ class Upload:
 
 
 def _suffix(path: Path) -> str:
-    """The archive's or table's suffix of a file name, or ''."""
+    """The suffix of a file that is a whole dataset, or ''."""
     lower = path.name.lower()
-    return next((suffix for suffix in ARCHIVE_SUFFIXES + TABLE_SUFFIXES if lower.endswith(suffix)), "")
+    return next((suffix for suffix in SUFFIXES if lower.endswith(suffix)), "")
 
 
 def check_name(name: str) -> str:
@@ -100,7 +109,7 @@ def plan_upload(
     """Decide what a path means.
 
     Args:
-        path: An archive, a table, or a folder with one folder of images per class.
+        path: An archive, a table, a list of S3 URIs, or a folder of images, texts or tables.
         name: The dataset's name; made from the path's when None.
         config: A dataset.yaml to use; else the one in the folder, if any.
         settings: Fields of dataset.yaml that go over those of the file.
@@ -110,62 +119,93 @@ def plan_upload(
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise BadRequest(f"{path} doesn't exist.", "Name an archive, a table or a folder of images.")
+        raise BadRequest(f"{path} doesn't exist.", "Name an archive, a table or a folder.")
     path = path.resolve()  # so that "." has a name
     dataset = check_name(name) if name is not None else clean_name(path)
-    prefix = f"datasets/{dataset}/"
     if path.is_dir():
-        images = _images(path)
-        if config is None and (path / CONFIG).is_file():
-            config = path / CONFIG
-        files = {prefix + relative.as_posix(): path / relative for relative in images}
-        return Upload(dataset, files, _config(config, settings or {}), loose=True)
+        return _plan_folder(path, dataset, config, settings or {})
     if not _suffix(path):
         raise BadRequest(
             f"{path.name} is neither an archive nor a table.",
-            f"Give a folder of images, or a file ending in {', '.join(sorted(ARCHIVE_SUFFIXES + TABLE_SUFFIXES))}.",
+            f"Give a folder, or a file ending in {', '.join(sorted(SUFFIXES))}.",
         )
-    return Upload(dataset, {prefix + path.name: path}, _config(config, settings or {}), loose=False)
+    data = config_bytes(config, settings or {})
+    return Upload(dataset, {f"datasets/{dataset}/{path.name}": path}, data, loose=not _starts(path.name))
 
 
-def _images(folder: Path) -> list[PurePosixPath]:
-    found = []
+def plan_source(uri: str, *, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Upload:
+    """The dataset.yaml that has a source read: `s3://BUCKET/PREFIX` or `dynamodb://TABLE`.
+
+    Raises:
+        BadRequest: The URI, the name or a setting can't be used.
+    """
+    scheme, _, rest = uri.partition("://")
+    if not rest.strip("/"):
+        raise BadRequest(f"{uri} names nothing.", "Use s3://BUCKET/PREFIX or dynamodb://TABLE.")
+    last = rest.rstrip("/").rpartition("/")[2]
+    dataset = check_name(name) if name is not None else clean_name(Path(last))
+    source = {"s3": uri} if scheme == "s3" else {"dynamodb": rest.strip("/")}
+    asked = dict(settings or {})
+    given = asked.pop("source", None) or {}
+    return Upload(dataset, {}, config_bytes(None, {**asked, "source": {**given, **source}}), loose=True, source=uri)
+
+
+def is_source(path: object) -> bool:
+    """Whether what is pushed is a source that the cloud reads itself."""
+    return isinstance(path, str) and path.startswith(SOURCES)
+
+
+def _members(folder: Path) -> list[PurePosixPath]:
+    """What a folder has for a dataset: images or else texts, and tables; nothing hidden."""
+    found: list[PurePosixPath] = []
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix.lower() in IMAGE_TYPES and path.is_file() and not hidden:
+        wanted = path.suffix.lower() in IMAGE_TYPES or path.name.lower().endswith(LOOSE_SUFFIXES)
+        if wanted and not hidden and path.is_file() and relative.as_posix() != CONFIG:
             found.append(PurePosixPath(relative.as_posix()))
     if not found:
         raise BadRequest(
-            f"{folder} holds no images.", "Give a folder with one folder of images per class, or push the file itself."
+            f"{folder} holds no images, texts or tables.",
+            "Give a folder with one folder per class, or of tables, or push the file itself.",
         )
+    if any(member.suffix.lower() in IMAGE_TYPES for member in found):
+        found = [member for member in found if member.suffix.lower() != TEXT_SUFFIX]
     return sorted(found)
 
 
-def _config(path: Path | None, settings: Mapping[str, Any]) -> bytes | None:
-    """dataset.yaml's bytes: the file as it is, or the file with settings over it, or None when there is neither."""
-    asked = {field: value for field, value in settings.items() if value is not None}
-    unknown = sorted(set(asked) - set(SETTINGS))
-    if unknown:
-        raise BadRequest(f"There is no setting {unknown[0]!r}.", f"Settings are: {', '.join(SETTINGS)}.")
-    if path is None:
-        return _yaml(asked) if asked else None
-    try:
-        data = path.read_bytes()
-        fields = yaml.safe_load(data) if asked else {}
-    except OSError as error:
-        raise BadRequest(f"{path} can't be read: {error.strerror or error}.", "Name a file that exists.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{path} isn't valid YAML.", "Write one `field: value` per line.") from error
-    if not asked:
+def _plan_folder(folder: Path, dataset: str, config: Path | None, settings: Mapping[str, Any]) -> Upload:
+    """A folder's files wait for their dataset.yaml.
+
+    A table at the top of a dataset would start a run by itself, so with one among them all go into a folder.
+    """
+    members = _members(folder)
+    if config is None and (folder / CONFIG).is_file():
+        config = folder / CONFIG
+    data = config_bytes(config, settings)
+    inner = ""
+    if any(len(member.parts) == 1 and _starts(member.name) for member in members):
+        inner = INNER_FOLDER
+        data = _with_inner_labels(data, config or folder, {member.as_posix() for member in members})
+    files = {f"datasets/{dataset}/{inner}{member.as_posix()}": folder / member for member in members}
+    return Upload(dataset, files, data, loose=True)
+
+
+def _starts(name: str) -> bool:
+    """Whether a file of this name at a dataset's top starts a run: docs/upload-contract.md."""
+    lower = name.lower()
+    is_table = lower.endswith(TABLE_SUFFIXES)
+    return bool(_suffix(Path(name))) and not (is_table and lower.partition(".")[0] in LABEL_TABLES)
+
+
+def _with_inner_labels(data: bytes | None, path: Path, members: set[str]) -> bytes | None:
+    """The settings with `labels.file` where the file went."""
+    fields = fields_of(data, path) if data else {}
+    labels = fields.get("labels")
+    if not isinstance(labels, dict) or labels.get("file") not in members:
         return data
-    if not isinstance(fields or {}, dict):
-        raise BadRequest(f"{path} holds no fields.", "Write one `field: value` per line.")
-    return _yaml({**(fields or {}), **asked})
-
-
-def _yaml(fields: Mapping[str, Any]) -> bytes:
-    return yaml.safe_dump(dict(fields), sort_keys=True, allow_unicode=True).encode()
+    moved = {**labels, "file": f"{INNER_FOLDER}{labels['file']}"}
+    return config_bytes(None, {**fields, "labels": moved})
 
 
 class Uploader:

@@ -37,12 +37,14 @@ class LocalCloud:
 
     home: Path
     faults: str = ""
+    parameters: str = ""
     status: dict[str, Any] = field(default_factory=dict)
 
     def shoal(
         self, *arguments: str, check: bool = True, stdin: bytes | None = None
     ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "SHOAL_HOME": str(self.home), "SHOAL_FAULTS": self.faults}
+        environment["SHOAL_PARAMETERS"] = self.parameters
         answer = subprocess.run(
             [sys.executable, "-m", "shoal.cli", *arguments],
             cwd=ROOT,
@@ -151,9 +153,9 @@ class LocalCloud:
 
 
 @contextmanager
-def local_cloud(home: Path, faults: str = "") -> Iterator[LocalCloud]:
+def local_cloud(home: Path, faults: str = "", parameters: str = "") -> Iterator[LocalCloud]:
     """A running cloud, stopped at the end."""
-    cloud = LocalCloud(home, faults).up()
+    cloud = LocalCloud(home, faults, parameters).up()
     try:
         yield cloud
     finally:

@@ -35,7 +35,7 @@ def kill_one(workers: list[psutil.Process]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("function", ["write-shard", "train-shard", "merge-round"])
+@pytest.mark.parametrize("function", ["write-shard", "pack-shard", "train-shard", "merge-round"])
 def test_a_killed_worker_changes_nothing(function: str, cloud: LocalCloud, few_digits: bytes, undisturbed: str) -> None:
     name = f"killed-{function}"
     cloud.put(f"datasets/{name}/dataset.yaml", SETTINGS)

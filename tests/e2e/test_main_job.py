@@ -42,12 +42,14 @@ def test_every_stage_tells_its_time_memory_and_cost(digits: LocalCloud) -> None:
     assert names == [
         "Plan Shards",
         "Write Shard",
+        "Assign Samples",
+        "Pack Shard",
         "Commit Dataset",
         "Start Training",
         "Train Shard",
         "Merge Round",
-        "Evaluate Model",
         "Optimize Model",
+        "Evaluate Model",
         "Register Model",
     ]
     assert sum(stage["gb_seconds"] for stage in run["stages"]) == pytest.approx(run["gb_seconds"], abs=0.01)

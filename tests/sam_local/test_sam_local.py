@@ -18,6 +18,8 @@ RUN = json.loads((EVENTS / "plan_shards.json").read_text())
 STATES = [
     ("PlanShardsFunction", "items", 4),
     ("WriteShardFunction", "item", 0),
+    ("AssignSamplesFunction", "items", 6),
+    ("PackShardFunction", "first", 0),
     ("CommitDatasetFunction", None, None),
     ("StartTrainingFunction", "finished", True),
     ("TrainShardFunction", "worker", 0),

@@ -65,6 +65,11 @@ def stack() -> Iterator[None]:
         )
         os.environ["SHOAL_TOKEN_SECRET_ARN"] = secret["ARN"]
         os.environ["SHOAL_STATE_MACHINE_ARN"] = machine["stateMachineArn"]
+        os.environ["SHOAL_SOURCE_STATE_MACHINE_ARN"] = _create_source_machine()
+        os.environ["SHOAL_SOURCE_RULE"] = "read-sources"
+        boto3.client("events", region_name=REGION).put_rule(
+            Name="read-sources", ScheduleExpression="rate(5 minutes)", State="DISABLED"
+        )
         forget()
         try:
             yield
@@ -80,6 +85,15 @@ def _create_table() -> None:
     boto3.client("dynamodb", region_name=REGION).create_table(
         TableName="catalog", **{name: properties[name] for name in names}
     )
+
+
+def _create_source_machine() -> str:
+    machine = boto3.client("stepfunctions", region_name=REGION).create_state_machine(
+        name="source",
+        definition='{"StartAt":"Done","States":{"Done":{"Type":"Succeed"}}}',
+        roleArn="arn:aws:iam::123456789012:role/source",
+    )
+    return str(machine["stateMachineArn"])
 
 
 def forget() -> None:

@@ -64,16 +64,18 @@ def run_training(run: dict[str, str]) -> dict[str, Any]:
     plan = invoke("plan_shards", run)
     for item in plan["items"]:
         invoke("write_shard", {**run, **item})
+    for shards in invoke("assign_samples", run)["items"]:
+        invoke("pack_shard", {**run, **shards})
     invoke("commit_dataset", run)
     state = invoke("start_training", run)
     while not state["finished"]:
         for worker in state["workers"]:
             invoke("train_shard", {**run, "round": state["round"], **worker})
         state = invoke("merge_round", {**run, "round": state["round"]})
+    invoke("optimize_model", run)
     for shard in state["evaluation_shards"]:
         invoke("evaluate_model", {**run, **shard})
     invoke("evaluate_model", run)
-    invoke("optimize_model", run)
     return dict(invoke("register_model", run))
 
 
@@ -94,6 +96,7 @@ def http_event(method: str, path: str, body: str | None = None, **changes: Any) 
         "requestContext": {
             "accountId": "123456789012",
             "apiId": "local",
+            "authorizer": {"lambda": {"token": "root", "scopes": "admin", "per_minute": 0, "per_day": 0}},
             "domainName": "127.0.0.1:8081",
             "http": {
                 "method": method,

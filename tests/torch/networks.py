@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shoal_core.graphs.signature import Classification, NetworkSignature
+from shoal_core.graphs.signature import Classification, Multilabel, NetworkSignature, NumbersInput, SequenceInput
+from tests.torch.steps import line, over_steps
 
 Parameters = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Text:
+    """One column of texts: ids that the tables have, int64 [N, L], and 1 where a token is, float32 [N, L]."""
+
+    name: str
+    ids: torch.Tensor
+    mask: torch.Tensor
+
+
+def texts(signature: NetworkSignature, tensors: Mapping[str, np.ndarray]) -> list[Text]:
+    found, start = [], 0
+    for index, column in enumerate(signature.tokens.columns):
+        ids = torch.from_numpy(tensors["tokens"][:, start : start + column.length].astype(np.int64))
+        ids = torch.where((ids >= 0) & (ids < column.cardinality), ids, 1)
+        found.append(Text(f"text{index}", ids, (ids > 0).float()))
+        start += column.length
+    return found
+
+
+def numbers(raw: torch.Tensor, columns: NumbersInput | SequenceInput) -> torch.Tensor:
+    """Filled, clipped, standardised, and the indicators of missing ones behind."""
+    mean, std = torch.tensor(columns.mean), torch.tensor(columns.std)
+    fills = [m if fill is None else fill for m, fill in zip(columns.mean, columns.fill or columns.mean, strict=True)]
+    limits = [pair or (-torch.inf, torch.inf) for pair in columns.bounds or (None,) * len(columns.mean)]
+    low, high = (torch.tensor(limit, dtype=torch.float32) for limit in zip(*limits, strict=True))
+    filled = torch.where(raw.isnan(), torch.tensor(fills, dtype=torch.float32), raw)
+    scaled = (torch.minimum(torch.maximum(filled, low), high) - mean) / torch.where(std > 0, std, 1)
+    return torch.cat([scaled, raw.isnan().float()[..., torch.tensor(columns.missing)]], -1)
+
+
+def bag(ids: torch.Tensor, mask: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    total = (F.embedding(ids, table) * mask[..., None]).sum(1)
+    return total / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def features(signature: NetworkSignature, tensors: Mapping[str, np.ndarray], parameters: Parameters) -> torch.Tensor:
@@ -18,19 +56,28 @@ def features(signature: NetworkSignature, tensors: Mapping[str, np.ndarray], par
     if signature.image is not None:
         mean, std = (torch.tensor(x).reshape(1, -1, 1, 1) for x in (signature.image.mean, signature.image.std))
         return (torch.from_numpy(tensors["image"]).float() - mean) / torch.where(std > 0, std, 1)
+    if signature.sequence is not None:
+        return numbers(torch.from_numpy(tensors["sequence"]), signature.sequence)
+    columns = []
+    if signature.tokens is not None:
+        columns += [bag(x.ids, x.mask, parameters[f"{x.name}.tokens.table"]) for x in texts(signature, tensors)]
+    return torch.cat([*columns, *beside(signature, tensors, parameters)], 1)
+
+
+def beside(
+    signature: NetworkSignature, tensors: Mapping[str, np.ndarray], parameters: Parameters
+) -> list[torch.Tensor]:
+    """Numbers and categories."""
     columns = []
     if signature.numbers is not None:
-        raw = torch.from_numpy(tensors["numbers"])
-        mean, std = torch.tensor(signature.numbers.mean), torch.tensor(signature.numbers.std)
-        columns.append(torch.nan_to_num((raw - mean) / torch.where(std > 0, std, 1), nan=0.0))
-        columns.append(raw.isnan().float()[:, torch.tensor(signature.numbers.missing)])
+        columns.append(numbers(torch.from_numpy(tensors["numbers"]), signature.numbers))
     if signature.categories is not None:
         codes = torch.from_numpy(tensors["categories"])
         for index, size in enumerate(signature.categories.cardinalities):
             code = torch.where((codes[:, index] >= 0) & (codes[:, index] < size), codes[:, index], 0)
             table = parameters.get(f"categories{index}.table")
             columns.append(F.one_hot(code, size).float() if table is None else F.embedding(code, table))
-    return torch.cat(columns, 1)
+    return columns
 
 
 def dense(x: torch.Tensor, parameters: Parameters, name: str) -> torch.Tensor:
@@ -108,23 +155,52 @@ def vgg(x: torch.Tensor, parameters: Parameters, buffers: Buffers) -> torch.Tens
     return dense(x, parameters, "output")
 
 
+def fasttext(signature: NetworkSignature, tensors: Mapping[str, np.ndarray], parameters: Parameters) -> torch.Tensor:
+    found = []
+    for text in texts(signature, tensors):
+        found.append(bag(text.ids, text.mask, parameters[f"{text.name}.tokens.table"]))
+        table = parameters.get(f"{text.name}.pairs.table")
+        if table is not None:
+            pairs = (text.ids[:, :-1] * 1_000_003 + text.ids[:, 1:]) % len(table)
+            found.append(bag(pairs, text.mask[:, 1:], table))
+    return torch.cat([*found, *beside(signature, tensors, parameters)], 1)
+
+
 NORMALISED = {"resnet": resnet, "vgg": vgg}
 
 
 def loss(
     recipe: str,
+    config: Mapping[str, Any],
     signature: NetworkSignature,
     tensors: Mapping[str, np.ndarray],
     parameters: Parameters,
     buffers: Buffers,
 ) -> torch.Tensor:
     """The mean loss of a batch."""
-    x = features(signature, tensors, parameters)
-    if recipe in NORMALISED:
+    over_time = recipe in ("crnn", "rnn", "text-cnn", "transformer") and signature.image is None
+    x = torch.zeros(0) if over_time or recipe == "fasttext" else features(signature, tensors, parameters)
+    if over_time:
+        found = []
+        if signature.sequence is not None:
+            steps = features(signature, tensors, parameters)
+            found.append(over_steps(recipe, config, "sequence", steps, None, parameters))
+        else:
+            for text in texts(signature, tensors):
+                embedded = F.embedding(text.ids, parameters[f"{text.name}.tokens.table"]) * text.mask[..., None]
+                found.append(over_steps(recipe, config, text.name, embedded, text.mask, parameters))
+        output = mlp(torch.cat([*found, *beside(signature, tensors, parameters)], 1), parameters)
+    elif recipe == "fasttext":
+        output = mlp(fasttext(signature, tensors, parameters), parameters)
+    elif recipe == "crnn":
+        output = mlp(line(config, x, parameters), parameters)
+    elif recipe in NORMALISED:
         output = NORMALISED[recipe](x, parameters, buffers)
     else:
         output = {"cnn": cnn, "linear": mlp, "mlp": mlp}[recipe](x, parameters)
     target = torch.from_numpy(tensors["target"])
+    if isinstance(signature.task, Multilabel):
+        return F.binary_cross_entropy_with_logits(output, target)
     if isinstance(signature.task, Classification):
         return F.cross_entropy(output, target)
     return F.mse_loss(output[:, 0], (target - signature.task.mean) / signature.task.std)

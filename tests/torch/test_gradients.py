@@ -217,6 +217,10 @@ PYTORCH = {
     "reduce_min": lambda x: torch.amin(x, 3, keepdim=True),
     "reduce_max_attribute": lambda x: torch.amax(x, 1, keepdim=True),
     "reduce_prod": lambda x: torch.prod(x, 1, keepdim=True),
+    "reverse_sequence": lambda x: torch.stack(
+        [torch.cat([x[:steps, n].flip(0), x[steps:, n]]) for n, steps in enumerate((1, 3, 5))], 1
+    ),
+    "reverse_sequence_batch_first": lambda x: torch.stack([x[0].flip(0), torch.cat([x[1, :2].flip(0), x[1, 2:]])]),
     "cum_sum": lambda x: torch.cumsum(x, 1),
     "cum_sum_back": lambda x: torch.cumsum(x.flip(1), 1).flip(1) - x,
     "global_max_pool": lambda x: torch.amax(x, (2, 3), keepdim=True),

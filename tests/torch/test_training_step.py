@@ -9,7 +9,7 @@ from shoal_core.graphs.optimizers import Adam, AdamW, Sgd, decays
 from shoal_core.graphs.recipes import build_forward, default_config
 from shoal_core.graphs.training_step import build_training_step
 from tests.torch.networks import Buffers, loss
-from tests.unit.graphs.networks import NETWORK_IDS, NETWORKS, batch, load, prefixed, run
+from tests.unit.graphs.networks import NETWORK_IDS, NETWORKS, SMALL, batch, load, prefixed, run
 
 pytestmark = pytest.mark.torch
 
@@ -24,11 +24,21 @@ OPTIMIZERS = {
 
 CONFIGS = {
     "cnn": {"channels": [3, 4], "convolutions": 2, "hidden": 5},
+    "crnn": SMALL["crnn"] | {"pooling": "last", "cell": "lstm"},
+    "fasttext": SMALL["fasttext"],
     "linear": {},
     "mlp": {"hidden": [5, 4]},
+    "rnn": SMALL["rnn"] | {"layers": 2},
+    "text-cnn": SMALL["text-cnn"],
+    "transformer": SMALL["transformer"] | {"positions": "learned"},
     "resnet": {"channels": [4, 6], "blocks": 2, "normalization": "group", "groups": 2},
     "vgg": {"channels": [3, 4], "convolutions": 2, "hidden": 5},
 }
+
+
+# Their loss is flat along some parameters (attention doesn't see a key's bias), where rounding alone decides about the
+# sign that Adam goes by; plain descent shows that all slopes agree.
+TINY_SLOPES = ("crnn", "transformer")
 
 
 @pytest.mark.parametrize("size", ["small", "default"])
@@ -37,7 +47,8 @@ CONFIGS = {
 def test_steps_equal_pytorch(recipe, signature, optimizer, size):
     ours, theirs = OPTIMIZERS[optimizer]
     config = CONFIGS[recipe] if size == "small" else default_config(recipe, signature, 1400)
-    forward = build_forward(recipe, config, signature, seed=0)
+    full = default_config(recipe, signature, 1400) | config
+    forward = build_forward(recipe, full, signature, seed=0)
     session = load(build_training_step(forward, loss_for(signature.task), ours))
     feeds = prefixed(forward)
     feeds |= {f"state.{slot}.{name}": np.zeros_like(x) for slot in ours.slots for name, x in forward.initial.items()}
@@ -56,7 +67,7 @@ def test_steps_equal_pytorch(recipe, signature, optimizer, size):
         feeds = {name.removeprefix("new."): value for name, value in outputs.items() if name != "loss"}
 
         torch_optimizer.zero_grad()
-        expected = loss(recipe, signature, tensors, leaves, buffers)
+        expected = loss(recipe, full, signature, tensors, leaves, buffers)
         expected.backward()
         torch_optimizer.step()
         for name, tensor in buffers.tensors.items():
@@ -65,4 +76,8 @@ def test_steps_equal_pytorch(recipe, signature, optimizer, size):
         if step == 0:
             # Later steps start from parameters that differ in the last bits already.
             for name, leaf in leaves.items():
-                np.testing.assert_allclose(feeds[f"param.{name}"], leaf.detach().numpy(), atol=1e-5, err_msg=name)
+                found, wanted = feeds[f"param.{name}"], leaf.detach().numpy()
+                if recipe in TINY_SLOPES and optimizer != "sgd":
+                    told = np.abs(leaf.grad.numpy()) > 1e-7
+                    found, wanted = found[told], wanted[told]
+                np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=name)

@@ -88,7 +88,8 @@ def test_every_layer_requirement_is_explained():
 def test_the_side_environments_are_explained():
     explained = table_cells(text("dependencies.md"), "Side environments", column=1)
     asked = [*(ROOT / "requirements/sam.in").read_text().splitlines()]
-    asked += (ROOT / "requirements/torch.txt").read_text().splitlines()
+    for name in ("torch.txt", "bench.txt"):
+        asked += (ROOT / "requirements" / name).read_text().splitlines()
     assert explained == names(asked)
 
 

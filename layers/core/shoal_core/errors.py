@@ -6,14 +6,17 @@ ShoalError                     500
 │   ├── BadArchive             400   zip, tar, tar.gz
 │   ├── BadTable               400   CSV, JSONL
 │   ├── BadImage               400   one image
+│   ├── BadText                400   one text file
 │   ├── BadDataset             400   the set as a whole: no samples, one class, missing target
 │   ├── BadName                400   the name of a dataset or model
 │   ├── BadRequest             400   one HTTP request
 │   ├── TooLarge               413   over a documented limit
 │   └── BadNetwork             400   a network that can't be trained or served
 │       └── UnsupportedOperator
+├── NotPermitted               403   a token without the scope; a bucket or table that the parameters don't name
 ├── NotFound                   404   dataset, run, model, version, object
-├── Conflict                   409   a conditional write lost; somebody else was first
+├── Conflict                   409   somebody else was first: a conditional write lost, an object changed
+├── RateLimited                429   a token used more often than it may be
 ├── TrainingDiverged           500   loss became NaN or infinite
 ├── FidelityLost               500   an optimised model doesn't answer as the original does
 └── Unavailable                503   a service didn't answer; a retry may help
@@ -63,6 +66,10 @@ class BadImage(BadInput):
     """Bytes that don't decode to an image."""
 
 
+class BadText(BadInput):
+    """Bytes that aren't text."""
+
+
 class BadDataset(BadInput):
     """A set of samples that nothing can be learnt from."""
 
@@ -89,6 +96,12 @@ class UnsupportedOperator(BadNetwork):
     """An ONNX operator without a gradient rule."""
 
 
+class NotPermitted(ShoalError):
+    """What the caller or the stack may not do: a scope is missing, or a parameter that names the source."""
+
+    status = 403
+
+
 class NotFound(ShoalError):
     """A dataset, run, model, version or object that doesn't exist."""
 
@@ -96,9 +109,19 @@ class NotFound(ShoalError):
 
 
 class Conflict(ShoalError):
-    """A conditional write lost: somebody else was first."""
+    """Somebody else was first: a conditional write lost, or an object has changed since it was listed."""
 
     status = 409
+
+
+class RateLimited(ShoalError):
+    """A token was used more often than it may be. `retry_after` is in seconds."""
+
+    status = 429
+
+    def __init__(self, reason: str, fix: str = "", retry_after: int = 60) -> None:
+        super().__init__(reason, fix)
+        self.retry_after = retry_after
 
 
 class TrainingDiverged(ShoalError):

@@ -6,18 +6,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 
 
 class ObjectStore(Protocol):
     """Objects under string keys, in one bucket. Writes are atomic: a reader sees all of an object or none of it."""
 
-    def read(self, key: str, version: str | None = None) -> bytes:
-        """All bytes of an object. Raises `NotFound`."""
+    def in_bucket(self, bucket: str) -> Self:
+        """The same kind of store over another bucket."""
         ...
 
-    def open(self, key: str, version: str | None = None) -> BinaryIO:
-        """A seekable, buffered reader that fetches only the ranges that are read. Raises `NotFound`."""
+    def read(self, key: str, version: str | None = None, etag: str | None = None) -> bytes:
+        """All bytes of an object. Raises `NotFound`, or `Conflict` when it hasn't the ETag asked for (any more)."""
+        ...
+
+    def open(self, key: str, version: str | None = None, etag: str | None = None) -> BinaryIO:
+        """A seekable, buffered reader that fetches only the ranges that are read.
+
+        Raises `NotFound`; with an ETag asked for, also `Conflict`, here or at a later read.
+        """
+        ...
+
+    def read_range(self, key: str, start: int, stop: int, version: str | None = None, etag: str | None = None) -> bytes:
+        """Bytes [start, stop) of an object, in one request. Raises as `open` does."""
         ...
 
     def exists(self, key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from shoal.cli import cloud, data, model
+from shoal.cli import access, cloud, data, model, quality
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,7 +16,7 @@ def cli() -> None:
     """
 
 
-for command in (*cloud.COMMANDS, *data.COMMANDS, *model.COMMANDS):
+for command in (*cloud.COMMANDS, *data.COMMANDS, *quality.COMMANDS, *model.COMMANDS, *access.COMMANDS):
     cli.add_command(command)
 
 

@@ -1,47 +1,69 @@
-"""Commands about datasets and runs: push, runs, watch, datasets, dataset."""
+"""Commands about datasets and runs: push, runs, watch, datasets, dataset, download."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from shoal._datasets import Dataset
 from shoal._runs import Run
+from shoal._settings import parse_settings
 from shoal.cli.output import INTERRUPTED, Output, common, headline, number
+from shoal.cli.report_text import write_report
 from shoal.client import Client, connect
-from shoal.errors import RunFailed
+from shoal.errors import NotFound, RunFailed
 from shoal.progress import dollars_text, seconds_text, show
 
 SHOW_UPLOAD_BYTES = 8 * 1024 * 1024
+RECIPES = ("mlp", "cnn", "linear", "resnet", "vgg", "fasttext", "text-cnn", "rnn", "crnn", "transformer")
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--name", metavar="NAME", help="The dataset's name; made from PATH's when left out.")
 @click.option("--target", metavar="COLUMN", help="The column to predict (tables).")
-@click.option("--task", type=click.Choice(["classification", "regression"]), help="Inferred when left out.")
+@click.option(
+    "--task", type=click.Choice(["classification", "multilabel", "regression"]), help="Inferred when left out."
+)
 @click.option(
     "--recipe",
-    type=click.Choice(["mlp", "cnn", "linear", "resnet", "vgg"]),
+    type=click.Choice(RECIPES),
     help="The network; inferred when left out.",
 )
 @click.option("--workers", type=click.IntRange(1, 40), metavar="N", help="Training workers, 1 to 40.")
 @click.option("--rounds", type=click.IntRange(1, 500), metavar="N", help="Rounds of training at most, 1 to 500.")
+@click.option("--files", multiple=True, metavar="PATTERN", help="Only these files, such as '*.csv' or 'year=*/**'.")
+@click.option("--schedule", metavar="WHEN", help="Read s3:// or dynamodb:// again: 'rate(1 day)', 'cron(0 6 * * ? *)'.")
+@click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Any field of dataset.yaml: split.test=0.2")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A dataset.yaml to use.")
 @click.option("--watch/--no-watch", default=True, help="Show the run until it ends (the default), or only start it.")
 @common()
-def push(path: Path, stack: str | None, config: Path | None, watch: bool, out: Output, **settings: Any) -> None:  # noqa: ANN401
+def push(
+    path: str,
+    stack: str | None,
+    config: Path | None,
+    watch: bool,
+    out: Output,
+    files: tuple[str, ...],
+    fields: tuple[str, ...],
+    **settings: Any,  # noqa: ANN401
+) -> None:
     """Upload PATH, which trains and serves a model.
 
-    PATH is an archive (.zip, .tar, .tar.gz), a table (.csv, .jsonl) or a folder with one folder of images per class.
+    PATH is an archive (.zip, .tar, .tar.gz), a table (.csv, .jsonl, .json, .parquet; .gz, .zst), a list of S3 URIs
+    (.uris), a folder (of images or texts in one folder per class, of images with a table of labels, of tables), or
+    what the cloud reads itself: s3://BUCKET/PREFIX, dynamodb://TABLE.
     Settings become a dataset.yaml beside it; what is left out is inferred from the data.
     """
+    given = {name: value for name, value in settings.items() if value is not None}
+    asked = {**parse_settings(fields), **({"files": list(files)} if files else {}), **given}
     client = connect(stack)
-    run = _push(client, path, config, settings, out)
+    run = _push(client, path, config, asked, out)
     if run.unchanged:
         out.line(f"unchanged: run {run.id}")
     else:
@@ -58,7 +80,7 @@ def push(path: Path, stack: str | None, config: Path | None, watch: bool, out: O
     follow(run, out)
 
 
-def _push(client: Client, path: Path, config: Path | None, settings: Mapping[str, Any], out: Output) -> Run:
+def _push(client: Client, path: str, config: Path | None, settings: Mapping[str, Any], out: Output) -> Run:
     if out.as_json or not out.console.is_terminal:
         return client.push(path, config=config, **settings)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -97,7 +119,18 @@ def follow(run: Run, out: Output) -> None:
 def results(run: Run, out: Output) -> None:
     """Write what a finished run came to, for people."""
     names = (
-        *("accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "calibration_error"),
+        *(
+            "accuracy",
+            "subset_accuracy",
+            "hamming_loss",
+            "micro_f1",
+            "precision",
+            "recall",
+            "f1",
+            "roc_auc",
+            "pr_auc",
+            "calibration_error",
+        ),
         *("top_3_accuracy", "top_5_accuracy", "mae", "rmse", "r2", "median_absolute_error"),
     )
     found = [f"{name} {run.metrics[name]:.4f}" for name in names if isinstance(run.metrics.get(name), int | float)]
@@ -180,7 +213,7 @@ def dataset(name: str, version: str | None, stack: str | None, out: Output) -> N
     item = connect(stack).dataset(name)
     versions = item.versions()
     # Before the first version is committed there is nothing to report on, and that is no mistake of the caller.
-    report = item.report(version) if version or item.has_report else None
+    report = item.report(version) if version or item.has_report else _report_of_failed(item)
     out.document({"name": name, "versions": versions, "report": report})
     out.table(
         ("VERSION", "STATUS", "RUN", "CREATED"),
@@ -189,47 +222,29 @@ def dataset(name: str, version: str | None, stack: str | None, out: Output) -> N
     note = item.document.get("note")
     out.line(note if note else "" if report else "No version is committed yet.")
     if report:
-        _write_report(report, out)
+        write_report(report, out)
 
 
-def _write_report(report: Mapping[str, Any], out: Output) -> None:
-    """What was kept, what was dropped and why, for people."""
-    drops = report.get("drops") or {}
-    splits = ", ".join(f"{split} {count:,}" for split, count in (report.get("samples") or {}).items())
-    out.line(f"version {report.get('version')}: {report.get('task')}, {report.get('kept'):,} samples kept ({splits})")
-    out.line(f"dropped {report.get('dropped'):,}, duplicates {report.get('duplicates'):,}")
-    inferred = set(report.get("inferred") or [])
-    settings = report.get("settings") or {}
-    out.line(
-        "settings: " + ", ".join(f"{name} {_cell(value)}" for name, value in settings.items() if value is not None)
-    )
-    if inferred:
-        out.line(f"inferred: {', '.join(sorted(inferred))}")
-    _section(out, "why samples were dropped", ("REASON", "SAMPLES"), list((drops.get("counts") or {}).items()))
-    for title, items, fields in (
-        ("examples", drops.get("examples"), ("file", "place", "reason", "fix")),
-        ("files", report.get("files"), ("file", "kept", "dropped", "ignored")),
-        ("columns", report.get("columns"), ("name", "role", "type", "missing", "distinct", "reason")),
-    ):
-        rows = [[_cell(item.get(field)) for field in fields] for item in items or []]
-        _section(out, title, [field.upper() for field in fields], rows)
-    for warning in report.get("warnings") or []:
-        out.line(f"warning: {warning}", style="yellow")
+@click.command()
+@click.argument("name")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", help="Which one.")
+@click.option("--version", metavar="ID", help="A version; the newest committed one when left out.")
+@click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where to; here by default.")
+@common()
+def download(name: str, split: str, version: str | None, to: Path, stack: str | None, out: Output) -> None:
+    """Save the shards of a dataset's split (safetensors) and its manifest, verified by sha256."""
+    paths = connect(stack).load(name, split=split, version=version).save(to)
+    out.document({"files": [str(path) for path in paths]})
+    out.line(f"{len(paths)} shards in {to / split}")
 
 
-def _section(out: Output, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    if rows:
-        out.line()
-        out.line(title, style="bold")
-        out.table(columns, rows)
+def _report_of_failed(item: Dataset) -> dict[str, Any] | None:
+    """The report of a latest version whose run failed: it is there when the data was what failed it."""
+    failed = any(entry["version"] == item.latest_version and entry["status"] == "failed" for entry in item.versions())
+    try:
+        return item.report() if failed else None
+    except NotFound:
+        return None
 
 
-def _cell(value: object) -> str | None:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(str(_cell(item)) for item in value)
-    return None if value is None else str(value)
-
-
-COMMANDS = (push, runs, watch, datasets, dataset)
+COMMANDS = (push, runs, watch, datasets, dataset, download)

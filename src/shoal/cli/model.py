@@ -1,4 +1,4 @@
-"""Commands about models: models, predict."""
+"""Commands about models: models, model, predict, rollback."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from shoal._models import Model, Prediction, parse_rows, read_rows
-from shoal.cli.output import Output, common, headline
+from shoal.cli.output import Output, common, headline, number
 from shoal.client import connect
-from shoal.errors import BadRequest
+from shoal.errors import BadRequest, NotFound
 
 ROW_SUFFIXES = (".csv", ".json", ".jsonl")
 
@@ -42,6 +42,64 @@ def models(stack: str | None, out: Output) -> None:
 
 
 @click.command()
+@click.argument("name", metavar="MODEL")
+@click.option("--version", type=click.IntRange(1), help="Which version's candidates to show; the one in production.")
+@common()
+def model(name: str, version: int | None, stack: str | None, out: Output) -> None:
+    """Show MODEL: its versions, and what was measured before one of them was served."""
+    found = connect(stack).model(name)
+    out.document(found.document)
+    out.table(
+        ("VERSION", "SERVES", "TEST", "BYTES", "SERVED AS", "DATASET VERSION", "CREATED"),
+        [
+            (
+                entry["version"],
+                "production" if entry["version"] == found.production else "",
+                headline(entry.get("metrics")),
+                number(entry.get("bytes")),
+                (entry.get("optimization") or {}).get("served"),
+                entry.get("dataset_version"),
+                entry.get("created_at"),
+            )
+            for entry in found.document["versions"]
+        ],
+        right=("VERSION", "BYTES"),
+    )
+    wanted = version or found.production
+    entry = next((entry for entry in found.document["versions"] if entry["version"] == wanted), None)
+    if entry is None:
+        raise NotFound(f"Model {name!r} has no version {wanted}.", f"See `shoal model {name}` for its versions.")
+    _candidates(entry, out)
+
+
+def _candidates(entry: dict[str, Any], out: Output) -> None:
+    """The table of what could have been served."""
+    measured = entry.get("optimization") or {}
+    if not measured:
+        return
+    out.line()
+    out.line(
+        f"Version {entry['version']}: measured on {measured['samples']:,} samples of the {measured['split']} split"
+    )
+    out.table(
+        ("CANDIDATE", str(measured["metric"]).upper(), "AGREES", "MS AT 1", "MS AT 64", "BYTES", ""),
+        [
+            (
+                candidate["name"],
+                number(candidate.get("metric")),
+                None if candidate.get("agreement") is None else f"{candidate['agreement']:.2%}",
+                number(candidate["latency_ms"].get("1")),
+                number(candidate["latency_ms"].get("64")),
+                number(candidate.get("bytes")),
+                "served" if candidate["name"] == measured["served"] else candidate.get("reason"),
+            )
+            for candidate in measured["candidates"]
+        ],
+        right=("AGREES", "MS AT 1", "MS AT 64", "BYTES"),
+    )
+
+
+@click.command()
 @click.argument("model")
 @click.argument("inputs", metavar="FILE|JSON|-...", nargs=-1, required=True)
 @common()
@@ -59,7 +117,7 @@ def predict(model: str, inputs: tuple[str, ...], stack: str | None, out: Output)
     predictions = [served.predict(values[0])] if len(values) == 1 else served.predict(values)
     out.document({"model": model, "predictions": [_plain(prediction) for prediction in predictions]})
     rows = [
-        (name, prediction.label if prediction.label is not None else prediction.value, _percent(prediction))
+        (name, _answer(prediction), _percent(prediction))
         for (name, _), prediction in zip(named, predictions, strict=True)
     ]
     out.table(("INPUT", "PREDICTION", "PROBABILITY"), rows, right=("PROBABILITY",))
@@ -67,6 +125,12 @@ def predict(model: str, inputs: tuple[str, ...], stack: str | None, out: Output)
 
 def _plain(prediction: Prediction) -> dict[str, Any]:
     return {field: value for field, value in dataclasses.asdict(prediction).items() if value not in (None, {})}
+
+
+def _answer(prediction: Prediction) -> object:
+    if prediction.labels is not None:
+        return ", ".join(prediction.labels) or "(none)"
+    return prediction.label if prediction.label is not None else prediction.value
 
 
 def _percent(prediction: Prediction) -> str | None:
@@ -105,4 +169,15 @@ def _numbered(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, Any]]:
     return [(f"{name}:{index}", row) for index, row in enumerate(rows, 1)]
 
 
-COMMANDS = (models, predict)
+@click.command()
+@click.argument("model")
+@click.option("--to", "version", type=click.IntRange(1), help="The version to serve; the one before when left out.")
+@common()
+def rollback(model: str, version: int | None, stack: str | None, out: Output) -> None:
+    """Serve another version of MODEL, at once and without a deployment."""
+    moved = connect(stack).model(model).serve(version)
+    out.document(moved)
+    out.line(f"{model}: version {moved['version']} serves; it was {moved['before']}.")
+
+
+COMMANDS = (models, model, predict, rollback)

@@ -124,8 +124,8 @@ def number(value: object, digits: int = 4) -> str | None:
 
 
 def headline(metrics: Mapping[str, Any] | None) -> str | None:
-    """The one metric that a table has room for: accuracy, or the root mean squared error."""
-    for name in ("accuracy", "rmse"):
+    """The one metric that a table has room for: accuracy, F1 of all labels, or the root mean squared error."""
+    for name in ("accuracy", "micro_f1", "rmse"):
         if metrics and metrics.get(name) is not None:
             return f"{name} {metrics[name]:.4f}"
     return None

@@ -27,6 +27,7 @@ from shoal.local.logs import LogCollector
 from shoal.local.middleware import Middleware
 from shoal.local.reload import CodeWatcher
 from shoal.local.s3_front import S3Front
+from shoal.local.schedules import ScheduleTimer
 from shoal.local.services import HOST, Server, moto_application
 from shoal.local.xray import XRayDaemon
 
@@ -108,6 +109,7 @@ class Cloud:
         self._xray = XRayDaemon(settings.endpoint)
         self._gateways: list[HttpGateway] = []
         self._watcher: CodeWatcher | None = None
+        self.timer: ScheduleTimer | None = None
         self.deployment: Deployment | None = None
 
     def start(self) -> Deployment:
@@ -139,6 +141,8 @@ class Cloud:
         self._middleware.authorizer = deployment.authorizer()
         self._delivery.notifications = tuple(deployment.notifications)
         self.service.start()
+        self.timer = ScheduleTimer(deployment.schedules, self.service, self.state.store, ACCOUNT, REGION)
+        self.timer.start()
         self._watcher = CodeWatcher(specs, self.service.deploy)
         self._watcher.start()
         for offset, spec in enumerate(deployment.http_apis):
@@ -148,6 +152,8 @@ class Cloud:
 
     def stop(self) -> None:
         """Stop everything, in the order that loses nothing."""
+        if self.timer is not None:
+            self.timer.stop()
         if self._watcher is not None:
             self._watcher.stop()
         for gateway in self._gateways:

@@ -101,9 +101,11 @@ def template_deployer(template: Path) -> Deployer:
         from shoal.local.cloud import ACCOUNT, REGION
         from shoal.local.deploy.stack import deploy_stack
         from shoal.local.template import load_stack, read_template
+        from shoal.local.template_parameters import PARAMETERS_VARIABLE, given_parameters
 
         takes_endpoint = "EndpointUrl" in (read_template(template).get("Parameters") or {})
-        parameters = {"EndpointUrl": endpoint} if takes_endpoint else {}
+        parameters = given_parameters(os.environ.get(PARAMETERS_VARIABLE, ""))
+        parameters |= {"EndpointUrl": endpoint} if takes_endpoint else {}
         stack = load_stack(template, STACK_NAME, parameters, REGION, ACCOUNT)
         return deploy_stack(stack, endpoint=endpoint, api_url=api_url, secrets=secrets)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from shoal.local.intrinsics import BadTemplate
 
+PARAMETERS_VARIABLE = "SHOAL_PARAMETERS"
 _PARAMETER_TYPES = frozenset({"String", "Number", "List<Number>", "CommaDelimitedList"})
 
 
@@ -22,6 +23,22 @@ def pseudo_parameters(stack_name: str, region: str, account: str) -> dict[str, A
         "AWS::StackName": stack_name,
         "AWS::URLSuffix": "amazonaws.com",
     }
+
+
+def given_parameters(text: str) -> dict[str, str]:
+    """Values for the template's parameters from `SHOAL_PARAMETERS`: `NAME=VALUE` divided by semicolons.
+
+    Raises:
+        BadTemplate: A part has another form.
+    """
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    wrong = [part for part in parts if "=" not in part]
+    if wrong:
+        raise BadTemplate(
+            f"{PARAMETERS_VARIABLE} holds {wrong[0]!r}.", "Write NAME=VALUE, divided by semicolons.", tuple(wrong)
+        )
+    pairs = (part.partition("=") for part in parts)
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def parameter_values(definitions: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:

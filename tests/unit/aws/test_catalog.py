@@ -99,3 +99,13 @@ def test_publishing_twice_changes_nothing(catalog: Catalog) -> None:
     catalog.begin_run("a", "flowers", "v1", SOURCE, "2026-11-21T08:00:00#1")
     assert publish(catalog, "a", "v1") == publish(catalog, "a", "v1") == 1
     assert len([item for item in catalog.model_items("flowers") if item["sk"].startswith("VERSION#")]) == 1
+
+
+def test_the_previous_version_is_the_newest_ready_one_before(catalog: Catalog) -> None:
+    for version, order in (("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")):
+        assert catalog.begin_run(f"flowers-{version}", "flowers", version, SOURCE, order)
+    assert catalog.previous_version("flowers", "c") is None
+    for version in ("a", "b", "d", "c"):
+        catalog.dataset_committed("flowers", version, "classification", {"train": 1})
+    found = {version: catalog.previous_version("flowers", version) for version in "abcd"}
+    assert found == {"a": None, "b": "a", "c": "b", "d": "c"}

@@ -82,6 +82,21 @@ def test_settings_become_dataset_yaml(archive, api):
     assert stored == b"recipe: mlp\nrounds: 5\ntarget: b\ntask: regression\nworkers: 3\n"
 
 
+def test_every_field_can_be_set(archive, api):
+    settings = ("--set", "split.test=0.2", "--set", "near_duplicates=drop", "--files", "*.png", "--task", "multilabel")
+    assert shoal("push", archive, "--name", "set", *settings, "--no-watch").exit_code == 0
+    stored = api.s3.get_object(Bucket=api.bucket, Key="datasets/set/dataset.yaml")["Body"].read()
+    assert stored == b"files:\n- '*.png'\nnear_duplicates: drop\nsplit:\n  test: 0.2\ntask: multilabel\n"
+    assert shoal("push", archive, "--set", "colour=red", "--no-watch").exit_code == 2
+
+
+def test_a_source_is_pushed_as_it_is_written(api, cloud):
+    result = shoal("push", "dynamodb://Things", "--schedule", "rate(1 day)", "--no-watch")
+    assert result.exit_code == 0, result.stderr
+    stored = api.s3.get_object(Bucket=api.bucket, Key="datasets/Things/dataset.yaml")["Body"].read()
+    assert stored == b"schedule: rate(1 day)\nsource:\n  dynamodb: Things\n"
+
+
 @pytest.mark.parametrize("arguments", [("push", "nowhere.zip"), ("watch", "none"), ("dataset", "none")])
 def test_what_isnt_there_is_two_with_reason_and_fix(cloud, arguments):
     result = shoal(*arguments)

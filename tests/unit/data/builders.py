@@ -11,9 +11,11 @@ import zipfile
 import numpy as np
 from PIL import Image
 
+from shoal_core.data.assigning import assign_samples
 from shoal_core.data.committing import commit_dataset
 from shoal_core.data.config import DatasetConfig, DatasetRequest, SourceFile
 from shoal_core.data.manifest import Manifest
+from shoal_core.data.packing import pack_shard
 from shoal_core.data.planning import plan_dataset
 from shoal_core.data.report import Report
 from shoal_core.data.shards import Tensors, decode_shard
@@ -110,6 +112,8 @@ class Case:
     def run(self) -> Manifest:
         for item in range(len(self.plan().items)):
             write_shard(self.uploads, self.artifacts, "set", "v1", item)
+        for shard in range(len(assign_samples(self.artifacts, "set", "v1").shards)):
+            pack_shard(self.artifacts, "set", "v1", shard)
         return commit_dataset(self.artifacts, "set", "v1")
 
     @property

@@ -82,6 +82,7 @@ def test_allowed_lists_every_field():
     fields = set(DatasetConfig.model_fields)
     nested = {
         "split": config.SplitConfig,
+        "source": config.SourceConfig,
         "training": config.TrainingConfig,
         "image": config.ImageConfig,
         "labels": config.LabelsConfig,
@@ -89,6 +90,7 @@ def test_allowed_lists_every_field():
         "sequence": config.SequenceConfig,
         "outliers": config.OutlierConfig,
         "augment": config.AugmentConfig,
+        "optimize": config.OptimizeConfig,
     }
     fields |= {f"{field}.{name}" for field, model in nested.items() for name in model.model_fields}
     assert set(ALLOWED) == fields

@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal_core.data.cutting import MAX_ITEMS, count_items, cut_evenly
+from shoal_core.errors import TooLarge
 
 
 @given(st.lists(st.integers(1, 1000), max_size=60), st.integers(1, 20))
@@ -19,4 +21,17 @@ def test_counts():
     assert count_items(1797, 700_000, 64, 8) == 16
     assert count_items(10, 1000, 64, 8) == 1
     assert count_items(1_000_000, 1024**3, 100, 2) == 32
-    assert count_items(10**9, 10**12, 100, 2) == MAX_ITEMS
+    assert count_items(10**8, 3 * 10**10, 300, 2) == MAX_ITEMS
+
+
+@pytest.mark.parametrize(
+    ("samples", "source", "encoded", "reason", "fix"),
+    [
+        (10**9, 40 * 2**30, 10, "40.0 GiB of data: more than the 32 GiB that 256", "several datasets"),
+        (10**6, 2**30, 2**20, "976.6 GiB once it is encoded", "image_size"),
+    ],
+)
+def test_a_set_that_no_plan_holds_is_refused_by_its_size(samples, source, encoded, reason, fix):
+    with pytest.raises(TooLarge) as caught:
+        count_items(samples, source, encoded, None)
+    assert reason in caught.value.reason and fix in caught.value.fix

@@ -1,6 +1,6 @@
 import pytest
 
-from shoal_core.data.report import MAX_EXAMPLES, DropTally, Report, describe_drops
+from shoal_core.data.report import MAX_EXAMPLES, MAX_NAMES, DropTally, Report, describe_drops, file_reports
 from shoal_core.errors import BadInput
 
 
@@ -26,3 +26,31 @@ def test_a_line_for_people():
 def test_a_broken_report():
     with pytest.raises(BadInput):
         Report.decode(b"[]")
+
+
+def test_several_files_are_told_one_by_one():
+    tally = DropTally()
+    tally.encode("a.csv", 5)
+    tally.encode("b.csv", 3)
+    tally.add("b.csv", "line 2", "bad_json", "It isn't JSON.")
+    merged = DropTally()
+    for _ in range(2):
+        merged.extend(tally.total())
+    found = file_reports("2 files", merged.total(), {"bad_json": 2, "duplicate": 8}, 8)
+    assert [(file.file, file.kept, file.dropped) for file in found] == [
+        ("a.csv", 10, {}),
+        ("b.csv", 6, {"bad_json": 2}),
+    ]
+    one = DropTally()
+    one.encode("a.csv", 5)
+    assert file_reports("a.csv", one.total(), {"duplicate": 1}, 4)[0].dropped == {"duplicate": 1}
+
+
+def test_names_are_bounded():
+    tally = DropTally()
+    for number in range(MAX_NAMES + 5):
+        tally.encode(f"{number}.csv", 1)
+        tally.observe("size", str(number), 2)
+    total = tally.total()
+    assert len(total.encoded) == MAX_NAMES + 1 and total.encoded[""] == 5
+    assert total.observed["size"][""] == 10

@@ -15,12 +15,14 @@ FUNCTIONS = sorted(path.name for path in (ROOT / "functions").iterdir() if (path
 STATES = [
     "plan_shards",
     "write_shard",
+    "assign_samples",
+    "pack_shard",
     "commit_dataset",
     "start_training",
     "train_shard",
     "merge_round",
-    "evaluate_model",
     "optimize_model",
+    "evaluate_model",
     "register_model",
 ]
 
@@ -64,7 +66,7 @@ def test_a_repeated_upload_event_starts_no_second_run(trained: Trained) -> None:
     assert outcome["status"] == "unchanged"
     assert outcome["run_id"] == trained.run["run_id"]
     machines = boto3.client("stepfunctions", region_name=REGION)
-    (machine,) = machines.list_state_machines()["stateMachines"]
+    (machine,) = [found for found in machines.list_state_machines()["stateMachines"] if found["name"] == "training"]
     executions = machines.list_executions(stateMachineArn=machine["stateMachineArn"])["executions"]
     assert [execution["name"] for execution in executions] == [trained.run["run_id"]]
 
@@ -79,6 +81,7 @@ def test_api_shows_the_run(trained: Trained) -> None:
     assert len(run["rounds"]) == run["progress"]["round"] > 3
     assert run["settings"]["workers"] == 2
     assert run["progress"]["shards_done"] == run["progress"]["shards_total"] == 4
+    assert run["progress"]["packs_done"] == run["progress"]["packs_total"] == 6
     assert run["stages"][0]["name"] == "Plan Shards"
     assert all(stage["gb_seconds"] > 0 and stage["cost_usd"] > 0 for stage in run["stages"])
 
@@ -107,4 +110,8 @@ def test_predict_answers_with_a_class_and_probabilities(trained: Trained) -> Non
 def test_authorize_takes_the_secret_and_nothing_else(header: str, allowed: bool, trained: Trained) -> None:
     request = event("authorize")
     request["headers"]["authorization"] = header
-    assert invoke("authorize", request) == {"isAuthorized": allowed}
+    answer = invoke("authorize", request)
+    assert answer["isAuthorized"] is allowed
+    assert answer.get("context") == (
+        {"token": "root", "scopes": "admin", "per_minute": 0, "per_day": 0} if allowed else None
+    )

@@ -349,6 +349,10 @@ CASES = [
     Case("reduce_min", (IMAGE,), integers_last("ReduceMin", [3]), distinct=True),
     Case("reduce_max_attribute", (BATCH,), unary("ReduceMax", axes=[1]), distinct=True, opset=16),
     Case("reduce_prod", (BATCH,), integers_last("ReduceProd", [1]), single=True),
+    Case(
+        "reverse_sequence", ((5, 3, 2),), indexed("ReverseSequence", [1, 3, 5], time_axis=0, batch_axis=1), sizes=({},)
+    ),
+    Case("reverse_sequence_batch_first", ((2, 4),), indexed("ReverseSequence", [4, 2], time_axis=1, batch_axis=0)),
     Case("cum_sum", (BATCH,), lambda g, x: g.emit("CumSum", x, g.constant(np.asarray(1)))),
     Case(
         "cum_sum_back", (BATCH,), lambda g, x: g.emit("CumSum", x, g.constant(np.asarray(-1)), exclusive=1, reverse=1)

@@ -14,9 +14,13 @@ from shoal_core.graphs.signature import (
     CategoriesInput,
     Classification,
     ImageInput,
+    Multilabel,
     NetworkSignature,
     NumbersInput,
     Regression,
+    SequenceInput,
+    TokenColumn,
+    TokensInput,
 )
 
 CLASSES = Classification(classes=3)
@@ -33,33 +37,54 @@ REGRESSION = NetworkSignature(
     numbers=NumbersInput(mean=(1.0, -2.0), std=(2.0, 0.5), missing=(False, False)),
     task=Regression(mean=50.0, std=10.0),
 )
+TEXTS = NetworkSignature(tokens=TokensInput(columns=(TokenColumn(length=9, cardinality=12),)), task=CLASSES)
+SEQUENCES = NetworkSignature(
+    sequence=SequenceInput(
+        steps=10, mean=(1.0, -2.0), std=(2.0, 0.5), missing=(True, False), fill=(4.0, None), bounds=((-2.0, 3.0), None)
+    ),
+    task=CLASSES,
+)
+MIXED = NetworkSignature(
+    numbers=NumbersInput(
+        mean=(1.0, -2.0), std=(2.0, 0.5), missing=(True, True), fill=(2.5, None), bounds=(None, (-2.5, -1.0))
+    ),
+    categories=CategoriesInput(cardinalities=(3, 30)),
+    tokens=TokensInput(columns=(TokenColumn(length=8, cardinality=12), TokenColumn(length=3, cardinality=7))),
+    task=Multilabel(classes=4),
+)
 SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"channels": [3, 4], "hidden": 5},
-    "linear": {},
-    "mlp": {"hidden": [5, 4]},
+    "crnn": {"channels": [3, 4], "kernel": 3, "units": 3, "width": 4},
+    "fasttext": {"width": 4, "pairs": 11, "hidden": [5]},
+    "linear": {"text_width": 3},
+    "mlp": {"hidden": [5, 4], "text_width": 4},
+    "rnn": {"units": 3, "directions": 2, "pooling": "max", "width": 4},
+    "text-cnn": {"channels": 3, "kernels": [1, 2, 3], "width": 4, "hidden": [5]},
+    "transformer": {"width": 4, "heads": 2, "layers": 1, "feedforward": 5},
     "resnet": {"channels": [3, 4]},
     "vgg": {"channels": [3, 4], "convolutions": 1, "hidden": 5},
 }
 # Recipe and signature of every kind of network.
-NETWORKS = [
-    ("cnn", IMAGES),
-    ("mlp", IMAGES),
-    ("mlp", TABLE),
-    ("mlp", REGRESSION),
-    ("linear", IMAGES),
-    ("linear", TABLE),
-    ("linear", REGRESSION),
-    ("resnet", IMAGES),
-    ("vgg", IMAGES),
-]
-NETWORK_IDS = [
-    f"{recipe}-{kind}"
-    for recipe, kind in zip(
-        ["cnn", "mlp", "mlp", "mlp", "linear", "linear", "linear", "resnet", "vgg"],
-        ["image", "image", "table", "regression", "image", "table", "regression", "image", "image"],
-        strict=True,
-    )
-]
+_NAMED = {
+    "cnn-image": ("cnn", IMAGES),
+    "mlp-image": ("mlp", IMAGES),
+    "mlp-table": ("mlp", TABLE),
+    "mlp-regression": ("mlp", REGRESSION),
+    "linear-image": ("linear", IMAGES),
+    "linear-table": ("linear", TABLE),
+    "linear-regression": ("linear", REGRESSION),
+    "resnet-image": ("resnet", IMAGES),
+    "vgg-image": ("vgg", IMAGES),
+    "crnn-image": ("crnn", IMAGES),
+    **{
+        f"{recipe}-{kind}": (recipe, signature)
+        for kind, signature in {"text": TEXTS, "mixed": MIXED}.items()
+        for recipe in ("crnn", "fasttext", "linear", "mlp", "rnn", "text-cnn", "transformer")
+    },
+    **{f"{recipe}-sequence": (recipe, SEQUENCES) for recipe in ("crnn", "linear", "mlp", "rnn", "transformer")},
+}
+NETWORKS = list(_NAMED.values())
+NETWORK_IDS = list(_NAMED)
 
 
 def small(recipe: str, signature: NetworkSignature, seed: int = 0) -> ForwardGraph:
@@ -82,11 +107,31 @@ def batch(signature: NetworkSignature, samples: int, seed: int = 0) -> dict[str,
         codes = random.integers(0, limits, (samples, len(limits)))
         codes[-1] = [-5, 1000]
         tensors["categories"] = codes
+    if signature.tokens is not None:
+        tensors["tokens"] = tokens(signature.tokens, samples, random)
+    if signature.sequence is not None:
+        mean, std = np.asarray(signature.sequence.mean), np.asarray(signature.sequence.std)
+        values = mean + std * random.normal(size=(samples, signature.sequence.steps, len(mean)))
+        values[0, 1::3, [index for index, happens in enumerate(signature.sequence.missing) if happens]] = np.nan
+        tensors["sequence"] = values.astype(np.float32)
     if isinstance(signature.task, Classification):
         tensors["target"] = random.integers(0, signature.task.classes, samples)
+    elif isinstance(signature.task, Multilabel):
+        tensors["target"] = random.integers(0, 2, (samples, signature.task.classes)).astype(np.float32)
     else:
         tensors["target"] = random.normal(50, 10, samples).astype(np.float32)
     return tensors
+
+
+def tokens(columns: TokensInput, samples: int, random: np.random.Generator) -> np.ndarray:
+    """Texts of any length, the first one empty, with ids that training didn't know."""
+    parts = []
+    for column in columns.columns:
+        ids = random.integers(1, column.cardinality + 2, (samples, column.length))
+        lengths = random.integers(0, column.length + 1, samples)
+        lengths[0] = 0
+        parts.append(np.where(np.arange(column.length) < lengths[:, None], ids, 0))
+    return np.concatenate(parts, axis=1).astype(np.int32)
 
 
 def prefixed(forward: ForwardGraph) -> dict[str, np.ndarray]:

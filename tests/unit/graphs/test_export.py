@@ -7,10 +7,21 @@ import pytest
 from shoal_core.errors import BadNetwork
 from shoal_core.graphs.export import export_model
 from shoal_core.graphs.training_step import forward_with_parameters
-from tests.unit.graphs.networks import IMAGES, NETWORK_IDS, NETWORKS, REGRESSION, batch, load, prefixed, run, small
+from tests.unit.graphs.networks import (
+    IMAGES,
+    MIXED,
+    NETWORK_IDS,
+    NETWORKS,
+    REGRESSION,
+    batch,
+    load,
+    prefixed,
+    run,
+    small,
+)
 
-CLASSIFIERS = [network for network in NETWORKS if network[1] is not REGRESSION]
-CLASSIFIER_IDS = [name for name in NETWORK_IDS if not name.endswith("regression")]
+CLASSIFIERS = [network for network in NETWORKS if network[1].task.kind == "classification"]
+CLASSIFIER_IDS = [name for name, network in zip(NETWORK_IDS, NETWORKS, strict=True) if network in CLASSIFIERS]
 CLASSES = ["zebra", "ärmel", "c,\"d'"]
 
 
@@ -31,6 +42,18 @@ def test_classification_answers_softmax_of_the_network(recipe, signature):
         assert list(answer) == ["probabilities"]
         assert answer["probabilities"].dtype == np.float32
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["fasttext", "mlp", "transformer"])
+def test_multilabel_answers_a_probability_for_each_label(recipe):
+    forward = small(recipe, MIXED)
+    exported = export_model(forward_bytes(forward), forward.initial, "multilabel", [*CLASSES, "d"])
+    data = batch(MIXED, 5)
+    logits = run(load(forward_bytes(forward)), {**data, **prefixed(forward)})["logits"].astype(np.float64)
+    answer = run(load(exported), data)
+    np.testing.assert_allclose(answer["probabilities"], 1 / (1 + np.exp(-logits)), atol=1e-6)
+    properties = {entry.key: entry.value for entry in onnx.load_from_string(exported).metadata_props}
+    assert (properties["shoal.task"], json.loads(properties["shoal.classes"])) == ("multilabel", [*CLASSES, "d"])
 
 
 def test_regression_answers_in_original_units():

@@ -5,8 +5,8 @@ import pytest
 from onnx import TensorProto
 
 from shoal_core.graphs.builder import GraphBuilder
-from shoal_core.graphs.losses import AbsoluteError, CrossEntropy, Focal, Huber, SquaredError, loss_for
-from shoal_core.graphs.signature import Classification, Regression
+from shoal_core.graphs.losses import AbsoluteError, Binary, CrossEntropy, Focal, Huber, SquaredError, loss_for
+from shoal_core.graphs.signature import Classification, Multilabel, Regression
 from tests.unit.graphs.networks import load, run
 
 WEIGHTS = (0.5, 2.0, 1.25)
@@ -146,3 +146,47 @@ def test_loss_fits_the_task():
     assert loss_for(number, "huber", {"delta": 2.0}) == Huber(3.0, 2.0, 2.0)
     with pytest.raises(KeyError):
         loss_for(number, "focal")
+
+
+def binary(logits, target, weights=(1.0, 1.0, 1.0)):
+    softplus = np.logaddexp(0, logits), np.logaddexp(0, -logits)
+    return (np.asarray(weights) * target * softplus[1] + (1 - target) * softplus[0]).mean()
+
+
+def soft_cross_entropy(logits, target, weights=(1.0, 1.0, 1.0), smoothing=0.0):
+    wanted = (1 - smoothing) * target + smoothing / logits.shape[1]
+    return -(np.asarray(weights) * wanted * log_softmax(logits)).sum(axis=1).mean()
+
+
+SHARES = {
+    "binary": (Binary(), binary),
+    "binary_weighted": (Binary(WEIGHTS), lambda x, t: binary(x, t, WEIGHTS)),
+    "soft": (CrossEntropy(soft=True), soft_cross_entropy),
+    "soft_both": (CrossEntropy(WEIGHTS, 0.2, soft=True), lambda x, t: soft_cross_entropy(x, t, WEIGHTS, 0.2)),
+}
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+@pytest.mark.parametrize("name", SHARES)
+def test_losses_of_shares(name, samples):
+    loss, formula = SHARES[name]
+    random = np.random.default_rng(4)
+    output = random.normal(0, 3, (samples, 3)).astype(np.float32)
+    target = random.dirichlet(np.ones(3), samples).astype(np.float32)
+    value, gradient = evaluate(loss, output, target)
+    np.testing.assert_allclose(value, formula(output.astype(np.float64), target), rtol=1e-5)
+    np.testing.assert_allclose(gradient, slopes(formula, output, target), rtol=1e-3, atol=1e-6)
+
+
+def test_binary_never_overflows():
+    output = np.float32([[1e4, -1e4, 0.0]])
+    value, gradient = evaluate(Binary(), output, np.float32([[0, 1, 1]]))
+    np.testing.assert_allclose(value, (2e4 + np.log(2)) / 3, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[1 / 3, -1 / 3, -1 / 6]], rtol=1e-6)
+
+
+def test_several_labels_have_their_loss():
+    assert loss_for(Multilabel(classes=3)) == Binary()
+    assert loss_for(Multilabel(classes=3), "binary", {"class_weights": [1.0, 2.0, 3.0]}) == Binary((1.0, 2.0, 3.0))
+    with pytest.raises(KeyError):
+        loss_for(Multilabel(classes=3), "focal")

@@ -12,16 +12,13 @@ from shoal_core.graphs.optimization import largest_difference, optimize_offline
 from shoal_core.graphs.training_step import forward_with_parameters
 from tests.unit.graphs.networks import IMAGES, NETWORK_IDS, NETWORKS, REGRESSION, batch, load, run, small
 
-CLASSES = ["a", "b", "c"]
-
 
 def exported(recipe, signature):
     forward = small(recipe, signature)
     task = signature.task.kind
     graph = forward_with_parameters(forward).SerializeToString()
-    return export_model(
-        graph, forward.initial, task, CLASSES if task == "classification" else None, buffers=forward.buffers
-    )
+    classes = ["a", "b", "c", "d"][: signature.outputs] if task != "regression" else None
+    return export_model(graph, forward.initial, task, classes, buffers=forward.buffers)
 
 
 def shift(amount, axis=None):

@@ -1,7 +1,11 @@
+from itertools import pairwise
+from typing import get_args
+
 import numpy as np
 import onnx
 import pytest
 
+from shoal_core.data.config_types import Recipe
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes import build_forward, default_config, recipe_names
@@ -11,14 +15,19 @@ from shoal_core.graphs.signature import (
     ImageInput,
     NetworkSignature,
     Regression,
+    TokensInput,
 )
 from shoal_core.graphs.training_step import forward_with_parameters
 from tests.unit.graphs.networks import (
     IMAGES,
+    MIXED,
     NETWORK_IDS,
     NETWORKS,
     REGRESSION,
+    SEQUENCES,
+    SMALL,
     TABLE,
+    TEXTS,
     batch,
     load,
     prefixed,
@@ -144,7 +153,12 @@ def test_defaults_are_valid_json_configs():
 @pytest.mark.parametrize(
     ("recipe", "config", "signature", "message"),
     [
-        ("rnn", {}, TABLE, "no recipe 'rnn'"),
+        ("gpt", {}, TABLE, "no recipe 'gpt'"),
+        ("rnn", {}, TABLE, "'rnn' needs texts or sequences"),
+        ("crnn", {}, REGRESSION, "'crnn' needs texts or sequences"),
+        ("fasttext", {}, SEQUENCES, "'fasttext' needs texts"),
+        ("text-cnn", {}, TABLE, "'text-cnn' needs texts"),
+        ("transformer", {"width": 6, "heads": 4}, TEXTS, "'network'.*multiple of heads"),
         ("mlp", {"hidden": [0]}, TABLE, r"hidden\.0"),
         ("mlp", {"layers": 3}, TABLE, "layers"),
         ("cnn", {}, REGRESSION, "needs images"),
@@ -160,4 +174,106 @@ def test_bad_configs_are_named(recipe, config, signature, message):
 
 
 def test_recipe_names():
-    assert recipe_names() == ("cnn", "linear", "mlp", "resnet", "vgg")
+    assert recipe_names() == tuple(sorted(get_args(Recipe)))
+
+
+def longer(signature: NetworkSignature, data, more: int):
+    """The same texts with more padding behind each column."""
+    columns, parts, start = [], [], 0
+    for column in signature.tokens.columns:
+        part = data["tokens"][:, start : start + column.length]
+        parts.append(np.pad(part, ((0, 0), (0, more))))
+        columns.append(column.model_copy(update={"length": column.length + more}))
+        start += column.length
+    return (
+        signature.model_copy(update={"tokens": TokensInput(columns=tuple(columns))}),
+        data | {"tokens": np.concatenate(parts, axis=1)},
+    )
+
+
+POOLED = [
+    ("crnn", {"pooling": "last"}),
+    ("crnn", {"pooling": "max", "cell": "lstm"}),
+    ("fasttext", {}),
+    ("linear", {}),
+    ("mlp", {}),
+    *(("rnn", {"pooling": pooling, "layers": 2}) for pooling in ("last", "mean", "max")),
+    ("rnn", {"cell": "lstm", "directions": 1, "pooling": "last"}),
+    ("text-cnn", {}),
+    ("transformer", {}),
+]
+
+
+@pytest.mark.parametrize("signature", [TEXTS, MIXED], ids=["text", "mixed"])
+@pytest.mark.parametrize(("recipe", "config"), POOLED, ids=str)
+def test_padding_changes_no_answer(recipe, config, signature):
+    data = batch(signature, 6)
+    forward = build_forward(recipe, SMALL[recipe] | config, signature, seed=3)
+    wider, padded = longer(signature, data, 6)
+    other = build_forward(recipe, SMALL[recipe] | config, wider, seed=3)
+    assert {name: x.shape for name, x in forward.initial.items()} == {n: x.shape for n, x in other.initial.items()}
+    np.testing.assert_allclose(answer(forward, data), answer(other, padded), rtol=1e-5, atol=1e-6)
+    assert np.ptp(answer(forward, data), axis=0).min() > 0
+
+
+@pytest.mark.parametrize(("recipe", "config"), POOLED, ids=str)
+def test_samples_do_not_see_each_other(recipe, config):
+    data = batch(TEXTS, 5)
+    forward = build_forward(recipe, SMALL[recipe] | config, TEXTS, seed=3)
+    alone = [answer(forward, {"tokens": data["tokens"][index : index + 1]}) for index in range(5)]
+    np.testing.assert_allclose(np.concatenate(alone), answer(forward, data), rtol=1e-5, atol=1e-6)
+
+
+def test_missing_numbers_are_filled_and_outliers_clipped_before_standardising():
+    forward = build_forward("linear", {"text_width": 3}, MIXED, seed=0)
+    plain = {"categories": np.zeros((3, 2), np.int64), "tokens": np.zeros((3, 11), np.int32)}
+    found = answer(forward, plain | {"numbers": np.float32([[np.nan, -9], [2.5, -2.5], [2.5, np.nan]])})
+    same = answer(forward, plain | {"numbers": np.float32([[2.5, -2.5], [2.5, -8], [2.5, -2.0]])})
+    weight = forward.initial["output.weight"]
+    indicators = weight[len(MIXED.tokens.columns) * 3 + 2 :][:2]
+    np.testing.assert_allclose(found, same + np.stack([indicators[0], 0 * indicators[0], indicators[1]]), atol=1e-5)
+
+
+def test_a_sequence_equals_numpy():
+    forward = build_forward("linear", {}, SEQUENCES, seed=0)
+    data = batch(SEQUENCES, 3)
+    raw, missing = data["sequence"], np.isnan(data["sequence"])
+    values = np.where(missing, np.float32([4, -2]), raw)
+    values[..., 0] = np.clip(values[..., 0], -2, 3)
+    scaled = (values - np.float32([1, -2])) / np.float32([2, 0.5])
+    features = np.concatenate([scaled, missing[..., :1]], axis=2).reshape(3, -1)
+    expected = features @ forward.initial["output.weight"] + forward.initial["output.bias"]
+    np.testing.assert_allclose(answer(forward, data), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bag_is_the_mean_of_the_tokens_that_are_there():
+    forward = build_forward("fasttext", {"width": 4, "pairs": 5}, TEXTS, seed=0)
+    ids = np.int32([[0] * 9, [3, 5, 3, 0, 0, 0, 0, 0, 0], [99, -4, 11, 2, 2, 2, 2, 2, 2]])
+    known = [[], [3, 5, 3], [1, 1, 11, 2, 2, 2, 2, 2, 2]]
+    features = []
+    for text in known:
+        pairs = [(first * 1_000_003 + second) % 5 for first, second in pairwise(text)]
+        bags = [("text0.tokens.table", text), ("text0.pairs.table", pairs)]
+        features.append([forward.initial[name][rows].mean(0) if rows else np.zeros(4) for name, rows in bags])
+    expected = np.asarray(features).reshape(3, -1) @ forward.initial["output.weight"] + forward.initial["output.bias"]
+    np.testing.assert_allclose(answer(forward, {"tokens": ids}), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_mlp_may_have_residual_blocks_and_layer_norm():
+    config = {"hidden": [5, 5, 4], "layer_norm": True, "residual": True}
+    forward = build_forward("mlp", config, TABLE, seed=0)
+    operators = [node.op_type for node in forward.model.graph.node]
+    assert operators.count("LayerNormalization") == 2
+    assert {"norm1.scale", "norm2.bias"} <= set(forward.parameters)
+    data = batch(TABLE, 4)
+    assert answer(forward, data).shape == (4, 3)
+    assert not np.allclose(answer(forward, data), answer(build_forward("mlp", {"hidden": [5, 5, 4]}, TABLE, 0), data))
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_a_transformer_knows_the_order(positions):
+    forward = build_forward("transformer", SMALL["transformer"] | {"positions": positions}, TEXTS, seed=0)
+    ids = np.int32([[3, 5, 7, 0, 0, 0, 0, 0, 0], [7, 5, 3, 0, 0, 0, 0, 0, 0]])
+    found = answer(forward, {"tokens": ids})
+    assert np.abs(found[0] - found[1]).max() > 1e-4
+    assert ("text0.positions" in forward.parameters) == (positions == "learned")

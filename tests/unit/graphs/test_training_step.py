@@ -10,6 +10,7 @@ from shoal_core.errors import BadNetwork
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.losses import loss_for
 from shoal_core.graphs.optimizers import Adam, Sgd
+from shoal_core.graphs.signature import Multilabel
 from shoal_core.graphs.training_step import build_training_step, forward_with_parameters
 from tests.unit.graphs.networks import IMAGES, NETWORK_IDS, NETWORKS, REGRESSION, batch, load, prefixed, run, small
 
@@ -52,6 +53,9 @@ def reference_loss(forward_session, feeds, signature):
     output = run(forward_session, feeds)
     if "logits" in output:
         logits = output["logits"].astype(np.float64)
+        if isinstance(signature.task, Multilabel):
+            target = feeds["target"]
+            return (np.logaddexp(0, logits) - target * logits).mean()
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return -log_probabilities[np.arange(len(logits)), feeds["target"]].mean()

@@ -26,7 +26,7 @@ def cloud() -> Iterator[None]:
 
 def executions() -> list[dict[str, Any]]:
     client = boto3.client("stepfunctions", region_name=REGION)
-    (machine,) = client.list_state_machines()["stateMachines"]
+    (machine,) = [found for found in client.list_state_machines()["stateMachines"] if found["name"] == "training"]
     found = client.list_executions(stateMachineArn=machine["stateMachineArn"])["executions"]
     return [client.describe_execution(executionArn=execution["executionArn"]) for execution in found]
 
@@ -266,3 +266,119 @@ def test_a_failed_run_is_tried_again_when_its_bytes_are_uploaded_again() -> None
     assert (version["run_id"], version["status"]) == (third["run_id"], "preparing")
     _fail(third["run_id"])
     assert api("/datasets")["datasets"][0]["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "file", ["a.csv.gz", "a.csv.zst", "rows.jsonl.gz", "rows.JSON", "table.parquet", "t.tsv.gz", "n.ndjson.zst"]
+)
+def test_compressed_tables_json_and_parquet_start_at_once(file: str) -> None:
+    assert ingest(f"datasets/flowers/{file}", CSV)["status"] == "started"
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["year=2026/month=1/part.parquet", "good/1.txt", "1.txt", "labels.csv", "Annotations.jsonl", "metadata.csv.gz",
+     "photos/labels.csv", "more/a.zip"],
+)  # fmt: skip
+def test_partitions_texts_and_labels_wait(file: str) -> None:
+    assert ingest(f"datasets/flowers/{file}", CSV)["status"] == "waiting"
+    outcome = ingest("datasets/flowers/dataset.yaml", b"")
+    assert outcome["status"] == "started"
+    assert [entry["key"] for entry in _request(outcome)["files"]] == [f"datasets/flowers/{file}"]
+
+
+def test_the_file_of_labels_that_dataset_yaml_names_belongs_to_the_set() -> None:
+    ingest("datasets/flowers/dataset.yaml", b"labels: {file: truth.csv}")
+    assert ingest("datasets/flowers/truth.csv", CSV)["status"] == "waiting"
+    ingest("datasets/flowers/1.png", b"1")
+    outcome = ingest("datasets/flowers/dataset.yaml", b"labels: {file: truth.csv}")
+    assert [entry["key"].rpartition("/")[2] for entry in _request(outcome)["files"]] == ["1.png", "truth.csv"]
+
+
+def test_patterns_make_one_version_of_several_tables() -> None:
+    ingest("datasets/flowers/dataset.yaml", b"files: '*.csv'")
+    assert "files that match *.csv" in api("/datasets/flowers")["note"]
+    for name in ("a.csv", "b.csv", "c.zip", "deep/d.csv"):
+        assert ingest(f"datasets/flowers/{name}", CSV + name.encode())["status"] == "waiting"
+    assert executions() == []
+    names = {}
+    for files in ("'*.csv'", "'**.csv'", "['a.*', 'deep/*']", "'*.none'"):
+        outcome = ingest("datasets/flowers/dataset.yaml", b"files: " + files.encode())
+        found = _request(outcome)["files"] if outcome["status"] == "started" else []
+        names[files] = [entry["key"].removeprefix("datasets/flowers/") for entry in found]
+    assert names == {
+        "'*.csv'": ["a.csv", "b.csv"],
+        "'**.csv'": ["a.csv", "b.csv", "deep/d.csv"],
+        "['a.*', 'deep/*']": ["a.csv", "deep/d.csv"],
+        "'*.none'": [],
+    }
+
+
+def test_a_large_set_is_named_by_its_listing_and_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoal_core.aws.uploads import UploadStore
+    from shoal_core.registry import file_sets
+
+    for number in range(7):
+        ingest(f"datasets/flowers/red/{number}.png", b"%d" % number)
+    monkeypatch.setattr(file_sets, "PART_FILES", 3)
+    monkeypatch.setattr(file_sets, "MAX_READ_FILES", 3)
+
+    def no_reading(store: UploadStore, key: str, version: str | None = None) -> None:
+        raise AssertionError("a large set isn't read")
+
+    monkeypatch.setattr(UploadStore, "fingerprint", no_reading)
+    first = ingest("datasets/flowers/dataset.yaml", b"")
+    again = ingest("datasets/flowers/dataset.yaml", b"# again")
+    assert (first["status"], again["status"], again["run_id"]) == ("started", "unchanged", first["run_id"])
+    request = _request(first)
+    assert request["files"] == []
+    assert [part["count"] for part in request["listing"]["parts"]] == [3, 3, 1]
+    late = upload("datasets/flowers/red/0.png", b"0")
+    assert invoke("ingest_upload", late)["outcomes"][0]["status"] in ("ignored", "waiting")
+    # An overwritten object is another version of the set; the first stays pinned to what was there.
+    ingest("datasets/flowers/red/0.png", b"other")
+    assert ingest("datasets/flowers/dataset.yaml", b"# third")["run_id"] != first["run_id"]
+
+
+def test_a_replay_commits_the_version_with_mended_and_added_files() -> None:
+    for name in ("red/1.png", "red/2.png", "blue/1.png"):
+        ingest(f"datasets/flowers/{name}", name.encode())
+    first = ingest("datasets/flowers/dataset.yaml", b"seed: 3")
+    version = run_of(first)["version"]
+    for name in ("red/2.png", "blue/9.png"):
+        assert ingest(f"datasets/flowers/replay/r1/{name}", b"mended")["status"] == "waiting"
+    replay = f"version: '{version}'".encode()
+    outcome = ingest("datasets/flowers/replay/r1/replay.yaml", replay)
+    assert outcome["status"] == "started"
+    request = _request(outcome)
+    assert [(entry["key"].removeprefix("datasets/flowers/"), entry["name"]) for entry in request["files"]] == [
+        ("blue/1.png", None),
+        ("replay/r1/blue/9.png", "blue/9.png"),
+        ("red/1.png", None),
+        ("replay/r1/red/2.png", "red/2.png"),
+    ]
+    assert request["config"]["seed"] == 3
+    # The same set uploaded in full is the same version: names and bytes count, not the way they came.
+    ingest("datasets/flowers/red/2.png", b"mended")
+    ingest("datasets/flowers/blue/9.png", b"mended")
+    assert ingest("datasets/flowers/dataset.yaml", b"seed: 3 # all")["run_id"] == outcome["run_id"]
+    assert ingest("datasets/flowers/dataset.yaml", b"seed: 4")["status"] == "started"
+
+
+def test_an_empty_replay_runs_the_version_again_once() -> None:
+    first = ingest("datasets/flowers/flowers.csv", CSV)
+    replay = b"version: '%s'" % run_of(first)["version"].encode()
+    event = upload("datasets/flowers/replay/again/replay.yaml", replay)
+    (outcome,) = invoke("ingest_upload", event)["outcomes"]
+    assert (outcome["status"], outcome["run_id"]) == ("started", f"{first['run_id']}-2")
+    (again,) = invoke("ingest_upload", event)["outcomes"]
+    assert again["run_id"] == outcome["run_id"]
+    assert len(executions()) == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"version: 7", b"version: '000000000000'", b"versio: '0'", b"{", b"\xff"])
+def test_a_replay_of_no_version_is_refused(data: bytes) -> None:
+    ingest("datasets/flowers/flowers.csv", CSV)
+    outcome = ingest("datasets/flowers/replay/r1/replay.yaml", data)
+    assert outcome["status"] == "refused"
+    assert "version" in outcome["reason"]

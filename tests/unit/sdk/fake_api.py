@@ -25,10 +25,12 @@ class FakeApi:
         self.s3, self.bucket = s3, bucket
         self.runs: list[dict[str, Any]] = []
         self.latest: dict[str, str] = {}
+        self.reading: dict[str, int] = {}
         self.script: list[dict[str, Any]] = [{"status": "succeeded", "metrics": METRICS}]
         self.labels: list[str] | None = None
         self.requests: list[tuple[str, str, str, bytes]] = []
         self.report: dict[str, Any] = {}
+        self.quarantine: list[dict[str, Any]] = []
         self.ingesting = True
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -44,8 +46,12 @@ class FakeApi:
         listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=f"datasets/{dataset}/").get("Contents", [])
         keys = [item["Key"] for item in listed]
         config = f"datasets/{dataset}/dataset.yaml"
+        self.replay(dataset, [key for key in keys if key.endswith("/replay.yaml")])
+        keys = [key for key in keys if "/replay/" not in key]
         whole = [key for key in keys if key.endswith((".zip", ".csv"))]
         files = whole or ([key for key in keys if key != config] if config in keys else [])
+        if not files and config in keys and self.is_read(dataset, config):
+            files = [config]
         if not files:
             return
         objects = {key: self.s3.get_object(Bucket=self.bucket, Key=key) for key in files}
@@ -60,6 +66,22 @@ class FakeApi:
                 for key, item in objects.items()
             ]
             self.runs.insert(0, self.new_run(dataset, version, source))
+
+    def is_read(self, dataset: str, config: str) -> bool:
+        """Whether dataset.yaml names a source, and that is read by now: at the fourth look."""
+        if b"source:" not in self.s3.get_object(Bucket=self.bucket, Key=config)["Body"].read():
+            return False
+        self.reading[dataset] = self.reading.get(dataset, 4) - 1
+        return self.reading[dataset] <= 0
+
+    def replay(self, dataset: str, keys: list[str]) -> None:
+        """What ingest_upload does for replays: a new version, whose run names the replay.yaml."""
+        for key in keys:
+            stored = self.s3.get_object(Bucket=self.bucket, Key=key)
+            source = [{"key": key, "version": stored["VersionId"], "size": stored["ContentLength"]}]
+            if all(run["source"] != source for run in self.runs):
+                version = hashlib.sha256(key.encode()).hexdigest()[:12]
+                self.runs.insert(0, self.new_run(dataset, version, source))
 
     def new_run(self, dataset: str, version: str, source: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         """A run that has just begun."""
@@ -122,11 +144,22 @@ class FakeApi:
                 return run and (200, "application/json", self.advance(run))
             case ["datasets"]:
                 return 200, "application/json", {"datasets": [self.dataset(name) for name in self.latest]}
+            case ["datasets", name] if self.reading.get(name, 0) > 0:
+                waiting = {"name": name, "latest_version": None, "created_at": "2026", "versions": []}
+                return 200, "application/json", {**waiting, "note": "Reading a source."}
             case ["datasets", name] if name in self.latest:
                 versions = [{"version": self.latest[name], "status": "ready", "created_at": "2026", "run_id": "r"}]
                 return 200, "application/json", {**self.dataset(name), "versions": versions}
             case ["datasets", name, "versions", version, "report"] if self.latest.get(name) == version:
                 return 200, "application/json", self.report
+            case ["datasets", name, "versions", version, "report.html"] if self.latest.get(name) == version:
+                return 200, "text/html", b"<!doctype html><title>r</title>"
+            case ["datasets", name, "versions", version, "quarantine"] if self.latest.get(name) == version:
+                first = int(query.get("after", ["0"])[0])
+                after = str(first + 2) if first + 2 < len(self.quarantine) else None
+                return 200, "application/json", {"samples": self.quarantine[first : first + 2], "after": after}
+            case ["datasets", _, "versions", _, "quarantine", item, sample]:
+                return 200, "application/octet-stream", f"bytes of {item}/{sample}".encode()
             case ["models"]:
                 entry = {"name": "digits", "production": 1, "versions": 1, "task": "classification"}
                 entry |= {"metrics": METRICS, "updated_at": "2026"}
@@ -158,7 +191,7 @@ class FakeApi:
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, content_type, document = api.answer(self.command, self.path, self.headers, body)
-                data = json.dumps(document).encode()
+                data = document if isinstance(document, bytes) else json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(data)))

@@ -3,7 +3,10 @@ import yaml
 
 import shoal
 from shoal import BadRequest
-from shoal.uploads import SINGLE_PUT_BYTES, Uploader, clean_name, plan_upload
+from shoal._settings import SETTINGS, parse_settings
+from shoal.uploads import SINGLE_PUT_BYTES, Uploader, clean_name, plan_source, plan_upload
+from shoal_core.data.config import DatasetConfig, parse_config
+from shoal_core.registry.names import parse_upload_key
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def test_a_bad_name_is_refused_before_the_upload(client, api, tmp_path, name):
     assert keys(api) == []
 
 
-@pytest.mark.parametrize("file", ["x.txt", "x", "x.zip.bak"])
+@pytest.mark.parametrize("file", ["x.txt", "x", "x.zip.bak", "x.gz"])
 def test_a_file_that_is_no_dataset_is_refused(tmp_path, file):
     (tmp_path / file).touch()
     with pytest.raises(BadRequest, match="neither an archive nor a table"):
@@ -70,6 +73,89 @@ def test_a_missing_path_and_an_empty_folder_are_refused(tmp_path):
         plan_upload(tmp_path / "nowhere")
     with pytest.raises(BadRequest, match="holds no images"):
         plan_upload(tmp_path)
+
+
+def test_every_field_of_dataset_yaml_is_a_setting():
+    assert sorted(SETTINGS) == sorted(DatasetConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("file", "loose"),
+    [
+        ("a.csv.gz", False), ("a.jsonl.zst", False), ("a.JSON", False), ("a.parquet", False), ("a.uris", False),
+        ("labels.csv", True), ("metadata.jsonl.gz", True), ("labels.zip", False),
+    ],
+)  # fmt: skip
+def test_what_starts_by_itself_is_what_ingesting_says(tmp_path, file, loose):
+    (tmp_path / file).write_bytes(b"1")
+    upload = plan_upload(tmp_path / file, name="data")
+    assert upload.loose is loose
+    (key,) = upload.files
+    parsed = parse_upload_key(key)
+    assert parsed is not None and parsed.is_container is not loose
+
+
+def files_of(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    upload = plan_upload(folder, name="data")
+    assert upload.loose
+    assert all(not parse_upload_key(key).is_container for key in upload.files)
+    return [key.removeprefix("datasets/data/") for key in upload.files], upload.config
+
+
+def test_a_folder_of_texts_partitions_or_labelled_images_waits_for_its_dataset_yaml(tmp_path):
+    names = ["bad/2.txt", "good/1.txt"]
+    assert files_of(tmp_path / "texts", *names, ".hidden/3.txt", "good/notes.pdf")[0] == names
+    names = ["year=2025/a.parquet", "year=2026/a.parquet"]
+    assert files_of(tmp_path / "lake", *names)[0] == names
+    names = ["1.png", "labels.csv"]
+    assert files_of(tmp_path / "labelled", *names)[0] == names
+
+
+def test_tables_at_the_top_of_a_folder_go_into_a_folder_since_they_would_start_by_themselves(tmp_path):
+    (tmp_path / "dataset.yaml").write_text("labels: {file: truth.csv, column: name}\nseed: 1\n")
+    names, config = files_of(tmp_path, "truth.csv", "cats/1.png")
+    assert names == ["files/cats/1.png", "files/truth.csv"]
+    assert parse_config(config) == parse_config(b"labels: {file: files/truth.csv, column: name}\nseed: 1")
+
+
+@pytest.mark.parametrize(
+    ("uri", "name", "source"),
+    [
+        ("s3://lake/pets/cats/", "cats", {"s3": "s3://lake/pets/cats/"}),
+        ("s3://lake", "lake", {"s3": "s3://lake"}),
+        ("dynamodb://Things", "Things", {"dynamodb": "Things"}),
+    ],
+)
+def test_a_source_is_a_dataset_yaml(uri, name, source):
+    upload = plan_source(uri, settings={"schedule": "rate(1 day)", "target": None})
+    assert (upload.dataset, upload.files, upload.source) == (name, {}, uri)
+    config = parse_config(upload.config)
+    assert config.source.model_dump(exclude_none=True) == source
+    assert config.schedule == "rate(1 day)"
+    with pytest.raises(BadRequest, match="names nothing"):
+        plan_source("s3://")
+
+
+def test_settings_of_the_command_line_are_yaml():
+    assert parse_settings(["split.test=0.2", "split.validation=0", "files=['a', 'b']", "target=x=y"]) == {
+        "split": {"test": 0.2, "validation": 0},
+        "files": ["a", "b"],
+        "target": "x=y",
+    }
+    for wrong in (["x"], ["=1"], ["a.=1"], ["a=1", "a=2"], ["a=1", "a.b=2"], ["a={"]):
+        with pytest.raises(BadRequest):
+            parse_settings(wrong)
+
+
+def test_pushing_a_source_waits_while_it_is_read(client, api, monkeypatch):
+    """As long as the note says that it is read, however long; then the run appears, made from the dataset.yaml."""
+    monkeypatch.setattr("shoal.client.READ_SECONDS", 0.5)
+    run = client.push("s3://lake/pets/", seed=3)
+    assert client.puts == ["datasets/pets/dataset.yaml"]
+    assert run.dataset == "pets"
 
 
 def test_an_unknown_setting_is_refused(tmp_path):

@@ -8,9 +8,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from shoal_core.data.config import DatasetConfig
-from shoal_core.data.manifest import DatasetStatistics, Manifest, NumberSummary, ShardFile
+from shoal_core.data.manifest import QUANTILES, DatasetStatistics, Manifest, NumberSummary, ShardFile
 from shoal_core.data.shards import Tensors, encode_shard
-from shoal_core.data.spec import ImageInput, NumberColumn, PreprocessingSpec, TableInput, TargetSpec
+from shoal_core.data.spec import (
+    CategoryColumn,
+    DateColumn,
+    ImageInput,
+    NumberColumn,
+    PreprocessingSpec,
+    SequenceInput,
+    TableInput,
+    TargetSpec,
+    TextColumn,
+)
 from shoal_core.keys import DatasetKeys
 from tests.support.stores import MemoryStore
 
@@ -47,6 +57,72 @@ def drawings(samples: int, side: int = 8, seed: int = 0) -> Tensors:
         else:
             image[0, [0, -1]] += 150
     return {"image": images.astype(np.uint8), "target": target.astype(np.int64)}
+
+
+def reviews(samples: int, seed: int = 0) -> Tensors:
+    """Texts of 3 to 12 tokens, of which two tell the class: `tokens` int32 [N, 12], `target` int64 [N]."""
+    generator = np.random.default_rng(seed)
+    target = np.arange(samples) % 3
+    tokens = generator.integers(5, 20, (samples, 12))
+    tokens[:, :2] = 2 + target[:, None]
+    lengths = generator.integers(3, 13, samples)
+    tokens = np.where(np.arange(12) < lengths[:, None], tokens, 0)
+    return {"tokens": tokens.astype(np.int32), "target": target.astype(np.int64)}
+
+
+def waves(samples: int, seed: int = 0) -> Tensors:
+    """Windows of a rising, falling or level line beside noise: `sequence` float32 [N, 12, 2], `target` int64 [N]."""
+    generator = np.random.default_rng(seed)
+    target = np.arange(samples) % 3
+    slope = np.array([1.0, -1.0, 0.0])[target]
+    line = 100 + 10 * slope[:, None] * np.linspace(-1, 1, 12) + generator.normal(size=(samples, 12))
+    sequence = np.stack([line, generator.normal(size=(samples, 12))], axis=2)
+    sequence[generator.random((samples, 12, 2)) < 0.05] = np.nan
+    return {"sequence": sequence.astype(np.float32), "target": target.astype(np.int64)}
+
+
+def profiles(samples: int, seed: int = 0) -> Tensors:
+    """A table of everything, with three labels that a number, a category and a token tell: `target` uint8 [N, 3]."""
+    generator = np.random.default_rng(seed)
+    target = generator.integers(0, 2, (samples, 3))
+    numbers = np.stack([target[:, 0] * 4 + generator.normal(size=samples), generator.normal(size=samples)], axis=1)
+    numbers[generator.random(numbers.shape) < 0.05] = np.nan
+    categories = 1 + target[:, 1:2] + 2 * generator.integers(0, 2, (samples, 1))
+    tokens = generator.integers(3, 9, (samples, 6))
+    tokens[:, 0] = np.where(target[:, 2], 2, tokens[:, 0])
+    tokens[:, 4:] = 0
+    return {
+        "numbers": numbers.astype(np.float32),
+        "categories": categories.astype(np.int64),
+        "tokens": tokens.astype(np.int32),
+        "target": target.astype(np.uint8),
+    }
+
+
+def text_spec() -> PreprocessingSpec:
+    """One column of short texts."""
+    column = TextColumn(name="text", length=12, vocabulary=tuple(f"word{index}" for index in range(18)))
+    return PreprocessingSpec(kind="table", table=TableInput(texts=(column,)), target=target_spec(3))
+
+
+def sequence_spec() -> PreprocessingSpec:
+    """Windows of 12 rows of two numbers."""
+    columns = (NumberColumn(name="x0"), NumberColumn(name="x1"))
+    return PreprocessingSpec(
+        kind="sequence", sequence=SequenceInput(time="t", window=12, numbers=columns), target=target_spec(3)
+    )
+
+
+def profile_spec() -> PreprocessingSpec:
+    """A number, a date, a category and a text, with three labels."""
+    table = TableInput(
+        numbers=(NumberColumn(name="x0"),),
+        dates=(DateColumn(name="day", features=("elapsed",)),),
+        categories=(CategoryColumn(name="kind", categories=("a", "b", "c", "d")),),
+        texts=(TextColumn(name="text", length=6, vocabulary=tuple(f"word{index}" for index in range(8))),),
+    )
+    target = TargetSpec(task="multilabel", column="y", classes=("a", "b", "c"), separator=",")
+    return PreprocessingSpec(kind="table", table=table, target=target)
 
 
 def table_spec(features: int = 4, classes: int = 3) -> PreprocessingSpec:
@@ -117,24 +193,32 @@ def statistics(spec: PreprocessingSpec, train: Tensors) -> DatasetStatistics:
     summaries: dict[str, object] = {}
     if spec.table:
         summaries["numbers"] = {
-            column.name: summary(train["numbers"][:, index]) for index, column in enumerate(spec.table.numbers)
+            name: summary(train["numbers"][:, index]) for index, name in enumerate(spec.table.number_names)
+        }
+    if spec.sequence:
+        summaries["numbers"] = {
+            name: summary(train["sequence"][..., index]) for index, name in enumerate(spec.sequence.number_names)
         }
     if spec.image:
         summaries["channels"] = (summary(train["image"]),)
     if spec.target.task == "regression":
         summaries["target"] = summary(target)
+    elif spec.target.task == "multilabel":
+        summaries["classes"] = dict(zip(spec.target.classes, target.sum(axis=0).tolist(), strict=True))
     else:
         summaries["classes"] = {label: int((target == code).sum()) for code, label in enumerate(spec.target.classes)}
     return DatasetStatistics(samples=len(target), **summaries)
 
 
 def summary(values: np.ndarray) -> NumberSummary:
-    """Mean, standard deviation and range."""
-    values = values.astype(np.float64)
+    """Mean, standard deviation, range and quantiles of the numbers that are there."""
+    there = values[~np.isnan(values)].astype(np.float64)
     return NumberSummary(
-        count=values.size,
-        mean=float(values.mean()),
-        std=float(values.std()),
-        minimum=float(values.min()),
-        maximum=float(values.max()),
+        count=there.size,
+        missing=values.size - there.size,
+        mean=float(there.mean()),
+        std=float(there.std()),
+        minimum=float(there.min()),
+        maximum=float(there.max()),
+        quantiles=tuple(np.quantile(there, QUANTILES).tolist()),
     )

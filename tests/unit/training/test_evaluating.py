@@ -10,8 +10,10 @@ import pytest
 from shoal_core.data.shards import decode_shard
 from shoal_core.errors import BadInput, BadRequest, NotFound
 from shoal_core.keys import RunKeys
+from shoal_core.training.candidates import read_optimization
 from shoal_core.training.evaluating import MAX_SHOWN_MATRIX, evaluate_shard, merge_evaluation, read_evaluation
 from shoal_core.training.metrics import ClassificationCounts
+from shoal_core.training.optimizing import optimize_model
 from shoal_core.training.sessions import Session
 from shoal_core.training.states import MAX_EVALUATION_SHARDS
 from tests.unit.training.datasets import blobs, commit, table_spec
@@ -24,6 +26,7 @@ WEIGHTS = np.random.default_rng(5).normal(size=(FEATURES, CLASSES)).astype(np.fl
 def with_model(store):
     parameters = {"weight": WEIGHTS, "bias": np.zeros(CLASSES, np.float32)}
     store.write(RunKeys(RUN).model, exported_graph(FEATURES, CLASSES, "classification", parameters))
+    optimize_model(store, RUN)
     return store
 
 
@@ -39,7 +42,7 @@ def test_the_merged_evaluation_is_that_of_all_test_samples():
     test = [decode_shard(store.read(shard.key)) for shard in manifest.test]
     numbers = np.concatenate([part["numbers"] for part in test])
     target = np.concatenate([part["target"] for part in test])
-    session = Session(store.read(RunKeys(RUN).model), 1)
+    session = Session(store.read(read_optimization(store, RUN).model_key), 1)
     whole = ClassificationCounts.of(session.run({"numbers": numbers})["probabilities"], target).metrics(["a", "b", "c"])
     assert evaluation.metrics.confusion_matrix == whole.confusion_matrix
     assert evaluation.metrics.loss == pytest.approx(whole.loss)
@@ -64,6 +67,7 @@ def test_regression_has_a_mean_baseline():
     store, settings, _ = regression_run()
     parameters = {"weight": np.array([[20.0], [40], [60], [80]], np.float32), "bias": np.array([1000], np.float32)}
     store.write(RunKeys(RUN).model, exported_graph(FEATURES, 1, "regression", parameters))
+    optimize_model(store, RUN)
     evaluation = evaluated(store, [0, 1])
     assert evaluation.metrics.rmse == pytest.approx(1.0, abs=0.2)
     assert evaluation.metrics.r2 > 0.999
@@ -102,7 +106,7 @@ def test_many_shards_are_shared_by_few_items():
 
 def test_what_is_missing_is_named():
     store, _, _ = classification_run()
-    with pytest.raises(NotFound, match="isn't finished"):
+    with pytest.raises(NotFound, match="no model to serve yet"):
         evaluate_shard(store, RUN, 0)
     with_model(store)
     with pytest.raises(BadRequest, match="no evaluation shard 2"):

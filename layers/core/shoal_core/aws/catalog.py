@@ -4,6 +4,7 @@
 pk               sk              what
 DATASET#<name>   DATASET         the dataset: newest version, waiting for dataset.yaml or not
                  VERSION#<id>    one version: its run, samples, status
+                 SCHEDULE        when its source is read again, and what asked for it
 RUN#<id>         RUN             one run: status, stage, settings, progress, outcome
                  STAGE#<name>    what a stage used: invocations, memory-time
                  ROUND#<n>       one round's loss and validation metrics
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal_core.aws.clock import now
 from shoal_core.aws.table import Table, document, update_arguments
-from shoal_core.errors import NotFound, Unavailable
+from shoal_core.errors import Conflict, NotFound, Unavailable
 
 if TYPE_CHECKING:  # dozens of models that predict and authorize would build at every cold start and never use
     from shoal_core.registry.records import ModelVersion, Source, VersionRun
@@ -101,16 +102,16 @@ class Catalog:
             source=tuple(Source.model_validate(source) for source in json.loads(run["source"])),
         )
 
-    def begin_again(self, run_id: str, failed: VersionRun, source: Sequence[Source]) -> bool:
-        """Record a version's next run after a failed one; False when another upload was first."""
+    def begin_again(self, run_id: str, last: VersionRun, source: Sequence[Source]) -> bool:
+        """Record a version's next run after its last one; False when another upload was first."""
         step = update_arguments(
-            f"DATASET#{failed.dataset}",
-            f"VERSION#{failed.version}",
+            f"DATASET#{last.dataset}",
+            f"VERSION#{last.version}",
             "SET run_id = :run_id, attempt = :attempt",
-            {":run_id": run_id, ":attempt": failed.attempt + 1, ":failed": failed.run_id},
-            condition="run_id = :failed",
+            {":run_id": run_id, ":attempt": last.attempt + 1, ":last": last.run_id},
+            condition="run_id = :last",
         )
-        return self._table.put_all_new([_new_run(run_id, failed.dataset, failed.version, source, now())], step)
+        return self._table.put_all_new([_new_run(run_id, last.dataset, last.version, source, now())], step)
 
     def latest_version(self, dataset: str) -> str | None:
         """The version of the newest upload, if there is one."""
@@ -137,6 +138,52 @@ class Catalog:
             {":ready": "ready", ":task": task, ":samples": document(dict(samples))},
             names=_STATUS,
         )
+
+    def schedule_source(self, dataset: str, expression: str, due: str, task: str, order: str) -> None:
+        """Note when a dataset's source is read next, unless a later dataset.yaml said something else."""
+        self._table.update(
+            f"DATASET#{dataset}",
+            "SCHEDULE",
+            "SET kind = :kind, sort = :due, schedule_expression = :expression, task = :task, schedule_order = :order",
+            {":kind": "SCHEDULE", ":due": due, ":expression": expression, ":task": task, ":order": order},
+            # The same event again leaves what has become due since.
+            condition="attribute_not_exists(schedule_order) OR schedule_order < :order",
+        )
+
+    def unschedule_source(self, dataset: str, order: str) -> None:
+        """End a dataset's schedule, if there is one and no later dataset.yaml said something else."""
+        self._table.update(
+            f"DATASET#{dataset}",
+            "SCHEDULE",
+            "SET schedule_order = :order REMOVE kind, sort",
+            {":order": order},
+            condition="attribute_exists(schedule_order) AND schedule_order < :order",
+        )
+
+    def scheduled_sources(self) -> list[dict[str, Any]]:
+        """Every schedule: `sort` is when it is due."""
+        return list(self._table.newest("SCHEDULE"))
+
+    def schedule_advanced(self, dataset: str, due: str, next_due: str) -> None:
+        """Note that what was due has been started."""
+        self._table.update(
+            f"DATASET#{dataset}",
+            "SCHEDULE",
+            "SET sort = :next",
+            {":next": next_due, ":due": due},
+            condition="sort = :due",
+        )
+
+    def previous_version(self, dataset: str, version: str) -> str | None:
+        """The ready version that was uploaded last, but not after this one; None when there is none."""
+        items = list(self._table.query(f"DATASET#{dataset}", "VERSION#"))
+        order = next((item["upload_order"] for item in items if item["version"] == version), "")
+        earlier = [
+            (item["upload_order"], item["version"])
+            for item in items
+            if item["status"] == "ready" and item["version"] != version and item["upload_order"] <= order
+        ]
+        return max(earlier)[1] if earlier else None
 
     def dataset_items(self, dataset: str) -> list[dict[str, Any]]:
         """The dataset's record and its versions. Raises `NotFound`."""
@@ -193,6 +240,14 @@ class Catalog:
     def shard_written(self, run_id: str, item: int) -> None:
         """Record a finished work item; the same one twice counts once."""
         self._table.update(f"RUN#{run_id}", "RUN", "ADD shards_done :item", {":item": {item}})
+
+    def packs_planned(self, run_id: str, total: int) -> None:
+        """Record into how many final shards a dataset's samples go."""
+        self._table.update(f"RUN#{run_id}", "RUN", "SET packs_total = :total", {":total": total})
+
+    def shard_packed(self, run_id: str, shard: int) -> None:
+        """Record a finished final shard; the same one twice counts once."""
+        self._table.update(f"RUN#{run_id}", "RUN", "ADD packs_done :shard", {":shard": {shard}})
 
     def settings_resolved(
         self, run_id: str, settings: Mapping[str, Any], inferred: Sequence[str], warnings: Sequence[str]
@@ -291,8 +346,8 @@ class Catalog:
         self._table.update(
             pk,
             "MODEL",
-            "SET production = :version, production_order = :order, task = :task, kind = :kind, sort = :name, "
-            "updated_at = :now",
+            "SET production = :version, published = :version, production_order = :order, task = :task, kind = :kind, "
+            "sort = :name, updated_at = :now",
             {
                 ":order": upload.get("upload_order", ""),
                 ":version": version.version,
@@ -302,8 +357,44 @@ class Catalog:
                 ":now": version.created_at,
             },
             condition="attribute_not_exists(production) OR production_order < :order "
-            "OR (production_order = :order AND production < :version)",
+            "OR (production_order = :order AND published < :version)",
         )
+
+    def move_production(self, model: str, version: int | None = None) -> tuple[int, int]:
+        """Point `production` at another version, at once and without a deployment.
+
+        A run that is registered late doesn't undo it; the next upload's model does.
+
+        Args:
+            model: The model.
+            version: Where to; None is the version that served before.
+
+        Returns:
+            The versions before and after.
+
+        Raises:
+            NotFound: No such model or version, or none that served before.
+            Conflict: Somebody else moves it right now.
+        """
+        pk = f"MODEL#{model}"
+        record = self._table.get(pk, "MODEL") or {}
+        before = self.alias(model)
+        target = version if version is not None else record.get("served_before")
+        if target is None or self._table.get(pk, f"VERSION#{target:06d}") is None:
+            wanted = "version that served before" if target is None else f"version {target}"
+            raise NotFound(f"Model {model!r} has no {wanted}.", f"See GET /models/{model} for its versions.")
+        if target == before:
+            return before, before
+        moved = self._table.update(
+            pk,
+            "MODEL",
+            "SET production = :version, served_before = :before, updated_at = :now",
+            {":version": target, ":before": before, ":now": now()},
+            condition="production = :before",
+        )
+        if not moved:
+            raise Conflict(f"Somebody else moves model {model!r} right now.", "Look at it, and try again.")
+        return before, target
 
     def alias(self, model: str, alias: str = "production") -> int:
         """The version that an alias points at. Raises `NotFound`."""

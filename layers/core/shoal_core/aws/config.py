@@ -21,6 +21,8 @@ class Environment(BaseModel):
     artifacts_bucket: str = Field(default="", description="where Shoal writes")
     table: str = Field(default="", description="the catalog")
     state_machine_arn: str = ""
+    source_state_machine_arn: str = ""
+    source_rule: str = Field(default="", description="the rule that looks for sources that are due")
     token_secret_arn: str = ""
     architecture: str = Field(default="x86_64", pattern="^(x86_64|arm64)$")
     endpoint_url: str = Field(default="", description="AWS endpoint; empty on AWS, set by the embedded cloud")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from botocore.exceptions import ClientError
 
@@ -15,12 +16,15 @@ def start_execution(run_id: str, dataset: str, version: str) -> None:
 
     Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html (idempotent by name).
     """
-    payload = json.dumps({"run_id": run_id, "dataset": dataset, "version": version}, sort_keys=True)
+    start_named(environment().state_machine_arn, run_id, {"run_id": run_id, "dataset": dataset, "version": version})
+
+
+def start_named(machine: str, name: str, event: Mapping[str, object]) -> None:
+    """Start an execution under a name. One that was started before, running or done, is left alone."""
+    payload = json.dumps(event, sort_keys=True)
     try:
         with service_errors("Step Functions"):
-            client("stepfunctions").start_execution(
-                stateMachineArn=environment().state_machine_arn, name=run_id, input=payload
-            )
+            client("stepfunctions").start_execution(stateMachineArn=machine, name=name, input=payload)
     except ClientError as error:
         if error_code(error) != "ExecutionAlreadyExists":
             raise

@@ -13,7 +13,7 @@ from aws_lambda_powertools.event_handler import ApiGatewayResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from shoal_core.aws.handler import logger
-from shoal_core.errors import ShoalError
+from shoal_core.errors import RateLimited, ShoalError
 
 PROBLEM = "application/problem+json"
 
@@ -31,6 +31,8 @@ def problem(status: int, kind: str, detail: str, fix: str = "") -> Response[str]
         "status": status,
         "detail": detail,
         "fix": fix,
+        # Where clients of the Open Inference Protocol look.
+        "error": f"{detail} {fix}".strip(),
     }
     return Response(status, PROBLEM, json.dumps(document, separators=(",", ":")))
 
@@ -40,7 +42,10 @@ def answers_problems(app: ApiGatewayResolver) -> None:
 
     @app.exception_handler(ShoalError)  # type: ignore[untyped-decorator]
     def shoal_error(error: ShoalError) -> Response[str]:
-        return problem(error.status, type(error).__name__, error.reason, error.fix)
+        answer = problem(error.status, type(error).__name__, error.reason, error.fix)
+        if isinstance(error, RateLimited):
+            answer.headers["Retry-After"] = str(error.retry_after)
+        return answer
 
     @app.not_found
     def not_found(error: NotFoundError) -> Response[str]:

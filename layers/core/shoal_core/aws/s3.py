@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from botocore.exceptions import ClientError
 
 from shoal_core.aws.clients import client, error_code, service_errors
-from shoal_core.errors import NotFound
+from shoal_core.aws.config import environment
+from shoal_core.errors import Conflict, NotFound, NotPermitted
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "NoSuchBucket", "KeyTooLongError"})
+_CHANGED = frozenset({"PreconditionFailed", "412"})
+_DENIED = frozenset({"AccessDenied", "403"})
+_READS = frozenset({"GetObject", "HeadObject"})
 READ_AHEAD = 1 << 20
 
 
@@ -22,32 +26,38 @@ class S3Store:
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
 
-    def _arguments(self, key: str, version: str | None) -> dict[str, Any]:
+    def in_bucket(self, bucket: str) -> Self:
+        """The same kind of store over another bucket."""
+        return type(self)(bucket)
+
+    def _arguments(self, key: str, version: str | None, etag: str | None = None) -> dict[str, Any]:
         arguments: dict[str, Any] = {"Bucket": self.bucket, "Key": key}
         if version is not None:
             arguments["VersionId"] = version
+        if etag is not None:
+            arguments["IfMatch"] = f'"{etag}"'
         return arguments
 
-    def read(self, key: str, version: str | None = None) -> bytes:
+    def read(self, key: str, version: str | None = None, etag: str | None = None) -> bytes:
         """All bytes of an object."""
         with self._named(key):
-            return bytes(client("s3").get_object(**self._arguments(key, version))["Body"].read())
+            return bytes(client("s3").get_object(**self._arguments(key, version, etag))["Body"].read())
 
-    def open(self, key: str, version: str | None = None) -> BinaryIO:
+    def open(self, key: str, version: str | None = None, etag: str | None = None) -> BinaryIO:
         """A seekable reader that fetches ranges of at least 1 MiB as they are read."""
-        raw = _RangeReader(self, key, version, self.head(key, version)["ContentLength"])
+        raw = _RangeReader(self, key, version, etag, self.head(key, version, etag)["ContentLength"])
         return io.BufferedReader(raw, buffer_size=READ_AHEAD)
 
-    def head(self, key: str, version: str | None = None) -> dict[str, Any]:
+    def head(self, key: str, version: str | None = None, etag: str | None = None) -> dict[str, Any]:
         """S3's own description of an object: ContentLength, ETag, LastModified, VersionId."""
         with self._named(key):
-            return dict(client("s3").head_object(**self._arguments(key, version)))
+            return dict(client("s3").head_object(**self._arguments(key, version, etag)))
 
-    def read_range(self, key: str, start: int, stop: int, version: str | None = None) -> bytes:
+    def read_range(self, key: str, start: int, stop: int, version: str | None = None, etag: str | None = None) -> bytes:
         """Bytes [start, stop) of an object."""
+        arguments = self._arguments(key, version, etag)
         with self._named(key):
-            answer = client("s3").get_object(**self._arguments(key, version), Range=f"bytes={start}-{stop - 1}")
-            return bytes(answer["Body"].read())
+            return bytes(client("s3").get_object(**arguments, Range=f"bytes={start}-{stop - 1}")["Body"].read())
 
     def exists(self, key: str) -> bool:
         """Whether the object exists now."""
@@ -98,16 +108,27 @@ class S3Store:
             with service_errors(url):
                 yield
         except ClientError as error:
-            if error_code(error) in _MISSING:
+            code = error_code(error)
+            if code in _MISSING:
                 raise NotFound(f"{url} doesn't exist.") from error
+            if code in _CHANGED and error.operation_name in _READS:
+                raise Conflict(
+                    f"{url} has changed since it was listed.",
+                    "Write dataset.yaml again, which makes a version of what is there now.",
+                ) from error
+            if code in _DENIED and self.bucket not in (environment().bucket, environment().artifacts_bucket):
+                raise NotPermitted(
+                    f"The stack may not read {url}, or it doesn't exist.",
+                    f"Deploy the stack with the parameter SourceBuckets holding arn:aws:s3:::{self.bucket}.",
+                ) from error
             raise
 
 
 class _RangeReader(io.RawIOBase):
     """Random access over an object, one ranged GET per read."""
 
-    def __init__(self, store: S3Store, key: str, version: str | None, size: int) -> None:
-        self._store, self._key, self._version, self._size = store, key, version, size
+    def __init__(self, store: S3Store, key: str, version: str | None, etag: str | None, size: int) -> None:
+        self._store, self._key, self._version, self._etag, self._size = store, key, version, etag, size
         self._position = 0
 
     def readable(self) -> bool:
@@ -128,7 +149,7 @@ class _RangeReader(io.RawIOBase):
         stop = min(self._position + len(buffer), self._size)
         if stop <= self._position:
             return 0
-        data = self._store.read_range(self._key, self._position, stop, self._version)
+        data = self._store.read_range(self._key, self._position, stop, self._version, self._etag)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

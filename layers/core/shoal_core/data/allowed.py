@@ -6,10 +6,18 @@ from collections.abc import Mapping
 
 from shoal_core.data.cleaning_config import MAX_TOKENS, MAX_WINDOW
 from shoal_core.data.config_types import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE
+from shoal_core.data.source_config import MAX_SEGMENTS
 
 # Field -> what it accepts, in words; the names are checked against the models by a test.
 ALLOWED: Mapping[str, str] = {
     "schema_version": "1",
+    "files": "a pattern or a list of patterns of file names, such as '*.csv' or 'year=*/**'",
+    "source": "s3 or dynamodb, for example {s3: s3://bucket/prefix/}",
+    "source.s3": "s3://BUCKET or s3://BUCKET/PREFIX",
+    "source.dynamodb": "the name of a DynamoDB table of this account and region",
+    "source.segments": f"a whole number from 1 to {MAX_SEGMENTS}, with dynamodb",
+    "schedule": "rate(N minutes), rate(N hours), rate(N days) or cron(MINUTE HOUR DAY MONTH WEEKDAY YEAR) in UTC, "
+    "together with source",
     "task": "classification, multilabel (several classes at once) or regression",
     "target": "the name of a column, as text (put it in quotes when it looks like a number or yes/no)",
     "separator": "the text of 1 to 8 characters between the labels of one cell, for multilabel",
@@ -74,7 +82,7 @@ ALLOWED: Mapping[str, str] = {
     "training.clip_norm": "a number above 0, at most 1000",
     "training.loss": "cross_entropy or focal for classification; binary for multilabel; squared, absolute or "
     "huber for regression",
-    "training.class_weights": "none or balanced, for classification",
+    "training.class_weights": "none or balanced, for classification and multilabel",
     "training.label_smoothing": "a number from 0 to 0.5, for cross_entropy",
     "training.focal_gamma": "a number from 0 to 10, for focal",
     "training.huber_delta": "a number above 0, at most 100, for huber",
@@ -84,4 +92,8 @@ ALLOWED: Mapping[str, str] = {
     "training.decay_rounds": "a whole number from 1 to 500, for step and plateau",
     "training.patience": "a whole number from 0 to 500; 0 never stops early",
     "training.ema": "a number above 0 and below 1",
+    "optimize": "int8, max_loss and min_agreement",
+    "optimize.int8": "true or false",
+    "optimize.max_loss": "points from 0 to 100",
+    "optimize.min_agreement": "a share from 0 to 1",
 }

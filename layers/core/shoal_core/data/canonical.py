@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+# Made once: json.dumps makes an encoder for every call, which listings of a million files would feel.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: object) -> bytes:
     """JSON as UTF-8 with sorted keys and compact separators; lone surrogates become `?`.
@@ -11,5 +14,4 @@ def canonical_json(value: object) -> bytes:
     Raises:
         ValueError: The value holds NaN or an infinity.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "replace")
+    return _ENCODER.encode(value).encode("utf-8", "replace")

@@ -140,3 +140,15 @@ class AugmentConfig(ConfigModel):
     mixup: Annotated[Number, Field(ge=0, le=10)] | None = None
     token_dropout: Annotated[Number, Field(ge=0, le=0.9)] | None = None
     noise: Annotated[Number, Field(ge=0, le=1)] | None = None
+
+
+class OptimizeConfig(ConfigModel):
+    """What the served model may lose against the trained one for speed.
+
+    `int8` allows 8-bit weights and activations; `max_loss` is in points of the metric (hundredths of accuracy or F1,
+    percent of the error); `min_agreement` is the share of answers that must stay.
+    """
+
+    int8: Flag = True
+    max_loss: Annotated[Number, Field(ge=0, le=100)] = 0.5
+    min_agreement: Annotated[Number, Field(ge=0, le=1)] = 0.99

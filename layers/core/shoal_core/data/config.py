@@ -20,6 +20,7 @@ from shoal_core.data.cleaning_config import (
     Imputation,
     LabelsConfig,
     NearDuplicates,
+    OptimizeConfig,
     OutlierConfig,
     SequenceConfig,
     TextConfig,
@@ -38,6 +39,8 @@ from shoal_core.data.config_types import (
     Side,
     Task,
 )
+from shoal_core.data.source_config import Patterns, SourceConfig
+from shoal_core.data.source_config import Schedule as SourceSchedule
 from shoal_core.errors import BadConfig
 
 IMAGE_RECIPES: frozenset[Recipe] = frozenset({"cnn", "resnet", "vgg"})
@@ -109,6 +112,9 @@ class DatasetConfig(ConfigModel):
     """
 
     schema_version: Literal[1] = 1
+    files: Patterns | None = None
+    source: SourceConfig | None = None
+    schedule: SourceSchedule | None = None
     task: Task | None = None
     target: Name | None = None
     separator: Annotated[str, Field(min_length=1, max_length=8, strict=True)] | None = None
@@ -130,15 +136,24 @@ class DatasetConfig(ConfigModel):
     rounds: Annotated[Integer, Field(ge=1, le=500)] | None = None
     network: dict[str, Integer | str | list[Integer]] = Field(default={})
     training: TrainingConfig = TrainingConfig()
+    optimize: OptimizeConfig = OptimizeConfig()
+
+    @model_validator(mode="after")
+    def _schedule_has_a_source(self) -> DatasetConfig:
+        if self.schedule is not None and self.source is None:
+            raise ValueError("`schedule` needs `source`: an upload starts by itself")
+        return self
 
 
 class SourceFile(ConfigModel):
     """One object: its key, S3 version, size in bytes, and sha256 (hex) or ETag, whichever is known.
 
-    `bucket` is None for the bucket of uploads.
+    `bucket` is None for the bucket of uploads. `name` is the file's name within its dataset; None where it is the key
+    without `datasets/<name>/`.
     """
 
     key: str
+    name: str | None = None
     version: str | None = None
     size: int = Field(ge=0)
     sha256: str | None = None
@@ -146,13 +161,33 @@ class SourceFile(ConfigModel):
     bucket: str | None = None
 
 
+class ListingPart(ConfigModel):
+    """One JSONL object of a listing: a `SourceFile` a line; `bytes` are the part's own, gzipped."""
+
+    key: str
+    count: int = Field(ge=1)
+    bytes: int = Field(ge=0)
+
+
+class Listing(ConfigModel):
+    """The files of a set that is too large for `request.json`, in the order of their names; `bytes` are the files'."""
+
+    parts: tuple[ListingPart, ...]
+    count: int = Field(ge=1)
+    bytes: int = Field(ge=0)
+
+
 class DatasetRequest(ConfigModel):
-    """`request.json`: what was uploaded and what was asked for; one dataset version comes from one request."""
+    """`request.json`: what was uploaded and what was asked for; one dataset version comes from one request.
+
+    The files are in `files` or, when there are more than 10,000, in the objects that `listing` names.
+    """
 
     schema_version: Literal[1] = 1
     dataset: str
     version: str
-    files: tuple[SourceFile, ...]
+    files: tuple[SourceFile, ...] = ()
+    listing: Listing | None = None
     config: DatasetConfig = DatasetConfig()
     run_id: str | None = None
 
@@ -221,4 +256,9 @@ def _bad_config(name: str, error: ValidationError) -> BadConfig:
     value = reprlib.repr(first["input"])
     if first["type"] == "value_error" and field == "split":
         return BadConfig(f"{name}: {field}: {first['msg'].removeprefix('Value error, ')}.", "Lower one of them.")
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        # Fields that don't go together: the message says which; there may be no one field that is wrong.
+        where = f"{field}: " if field else ""
+        fix = f"Use {ALLOWED[field]}." if field else "Change one of them."
+        return BadConfig(f"{name}: {where}{first['msg'].removeprefix('Value error, ')}.", fix)
     return BadConfig(f"{name}: {field}: {value} isn't allowed.", f"Use {ALLOWED[field]}.")

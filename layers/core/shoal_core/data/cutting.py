@@ -7,8 +7,13 @@ import itertools
 import math
 from collections.abc import Sequence
 
+from shoal_core.errors import TooLarge
+
 ITEM_BYTES = 32 * 1024**2
 ENCODED_BYTES = 64 * 1024**2
+# Items of a large set grow up to here; a function encodes that much within its memory and time (docs/scale.md).
+MAX_ITEM_BYTES = 128 * 1024**2
+MAX_ENCODED_BYTES = 128 * 1024**2
 MAX_ITEMS = 256
 MIN_ITEM_SAMPLES = 32
 
@@ -17,14 +22,32 @@ def count_items(samples: int, source_bytes: int, sample_bytes: int, workers: int
     """How many work items a set is cut into.
 
     About 32 MB of source and 64 MB of encoded samples each; at least `max(4, 2 * workers)` when that leaves 32 samples
-    in each; at most 256.
+    in each; at most 256, which then grow up to 128 MB of either.
 
     Args:
         samples: Samples of the set.
         source_bytes: Bytes to read.
         sample_bytes: Bytes of one encoded sample.
         workers: The number of workers asked for.
+
+    Raises:
+        TooLarge: 256 items of the largest size can't hold the set.
     """
+    for size, most, what, fix in (
+        (source_bytes, MAX_ITEM_BYTES, "of data", "Upload it as several datasets, or a sample of it."),
+        (
+            samples * sample_bytes,
+            MAX_ENCODED_BYTES,
+            "once it is encoded",
+            "Use a smaller image_size, or fewer columns.",
+        ),
+    ):
+        if size > MAX_ITEMS * most:
+            raise TooLarge(
+                f"The set has {size / 1024**3:,.1f} GiB {what}: more than the {MAX_ITEMS * most / 1024**3:,.0f} GiB "
+                f"that {MAX_ITEMS} work items hold.",
+                fix,
+            )
     by_bytes = max(math.ceil(source_bytes / ITEM_BYTES), math.ceil(samples * sample_bytes / ENCODED_BYTES))
     by_workers = min(max(4, 2 * (workers or 0)), samples // MIN_ITEM_SAMPLES)
     return min(MAX_ITEMS, max(1, by_bytes, by_workers))

@@ -1,12 +1,14 @@
-"""Pieces: one work item's encoded samples per split, ordered by split position, with their hashes.
+"""Pieces: one work item's encoded samples, ordered by (position, row hash), ready to be read by ranges of positions.
 
-Tensors of a piece: the spec's, `target`, `feature_hash` and `row_hash` uint8 [N,16], `position` int64 [N]. Samples with
-equal features are neighbours, and a range of positions is a range of rows, so commit reads every byte once.
+A piece is one safetensors file of up to three tensors, a row per sample: `keys` uint8 [N,k], what dedupe and the split
+need; `rows` uint8 [N,r], what goes into the shard; `near_hash` uint64 [N,B], for near-duplicates. A row is a record of
+fields (`Layout`), so a range of positions is one range of bytes: whoever packs a final shard reads it in one request
+per piece. Samples with equal features have equal positions, so they are neighbours in the order of all pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,35 +16,92 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import SplitConfig
-from shoal_core.data.config_types import SPLITS, Split
+from shoal_core.data.config_types import Split
+from shoal_core.data.quality.items import ItemFindings
 from shoal_core.data.report import Drops
-from shoal_core.data.shards import Tensors
-from shoal_core.data.splits import HASH_BYTES, split_indices
+from shoal_core.data.shards import Tensors, decode_shard
+from shoal_core.data.splits import HASH_BYTES, POSITION_BITS, hash_words
 from shoal_core.errors import BadInput
 
 FEATURE_HASH = "feature_hash"
 ROW_HASH = "row_hash"
 POSITION = "position"
+GROUP = "group"
+"""Hash of what `split.group` names: uint8 [N,16]."""
+TIME = "time"
+"""What `split.time` names: numbers [N], kept as float64; NaN is unknown and counts as oldest."""
+NEAR_HASH = "near_hash"
 PLACE = "place"
-"""Where a sample stood in its source (a member's name, a line): text, kept beside the piece, not in it."""
+"""Where a sample stood in its source: line numbers (integers), or names (texts, kept beside the piece)."""
+TARGET = "target"
+KEYS, ROWS = "keys", "rows"
+_KEY_FIELDS = (POSITION, TIME, PLACE, FEATURE_HASH, ROW_HASH, GROUP, TARGET)
+
+MARK_BITS = 10
+"""A piece's index tells at which row each of 2**10 equal parts of the positions begins."""
+MARKS = 1 << MARK_BITS
+SKETCH_ROWS = 1024
+
+
+class RecordField(BaseModel):
+    """One field of a record: a tensor's name, its dtype (numpy's code) and its shape without the first axis."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Layout(BaseModel):
+    """The records of a piece; the same in all pieces of a set. `near` is the width of `near_hash`, 0 without any."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: tuple[RecordField, ...]
+    rows: tuple[RecordField, ...]
+    near: int = 0
+
+    @property
+    def key_type(self) -> np.dtype[Any]:
+        """The records of `keys`."""
+        return np.dtype([(field.name, field.dtype, field.shape) for field in self.keys])
+
+    @property
+    def row_type(self) -> np.dtype[Any]:
+        """The records of `rows`."""
+        return np.dtype([(field.name, field.dtype, field.shape) for field in self.rows])
 
 
 class PieceFile(BaseModel):
-    """One split's part of a piece: its key, samples, bytes and sha256 (hex)."""
+    """A piece's tensors: key, bytes, sha256 (hex), and the byte at which each tensor begins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
-    samples: int = Field(ge=1)
     bytes: int = Field(ge=1)
     sha256: str
+    starts: dict[str, int]
+
+
+class RowSketch(BaseModel):
+    """The distinct rows with the `SKETCH_ROWS` smallest hashes (as 64-bit numbers), and their times.
+
+    An even sample of the set's distinct rows, whatever repeats in it: it merges by keeping the smallest again.
+    (Bar-Yossef et al., "Counting distinct elements in a data stream", 2002.)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hashes: tuple[int, ...] = ()
+    times: tuple[float | None, ...] = ()
 
 
 class PieceIndex(BaseModel):
     """`pieces/piece-00000.json`: one work item's outcome, written after its tensors.
 
-    Statistics are made at commit, from what is left after dedupe over the whole set.
+    `marks` are the first rows of the `MARKS` parts of the positions. `class_counts` are by side as far as it is known
+    from a sample alone; by time, everything counts as training. Nothing here is deduped: that is done while packing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,9 +109,13 @@ class PieceIndex(BaseModel):
     schema_version: Literal[1] = 1
     item: int = Field(ge=0)
     samples: int = Field(ge=0)
-    files: dict[Split, PieceFile] = {}
+    file: PieceFile | None = None
+    layout: Layout | None = None
+    marks: tuple[int, ...] = ()
+    sketch: RowSketch = RowSketch()
     class_counts: dict[Split, dict[str, int]] = {}
     drops: Drops = Drops()
+    findings: ItemFindings = ItemFindings()
 
     def encode(self) -> bytes:
         """The canonical bytes."""
@@ -67,17 +130,94 @@ class PieceIndex(BaseModel):
             raise BadInput(f"The piece's index can't be read: {error}.", "Upload the data again.") from error
 
 
-def split_piece(tensors: Tensors, split: SplitConfig) -> dict[Split, Tensors]:
-    """Divide encoded samples by split and order each part by (position, row hash, order of appearance)."""
-    positions = tensors[POSITION]
-    order = np.lexsort((*hash_words(tensors[ROW_HASH])[::-1], positions))
-    sides = split_indices(positions[order], split)
-    parts: dict[Split, Tensors] = {}
-    for index, name in enumerate(SPLITS):
-        chosen = order[sides == index]
-        if chosen.size:
-            parts[name] = {key: array[chosen] for key, array in tensors.items()}
-    return parts
+def layout_of(tensors: Mapping[str, NDArray[Any]]) -> Layout:
+    """The records that encoded samples make; `place` is a field only where it is a number."""
+    keys = [name for name in _KEY_FIELDS if name in tensors and (name != PLACE or tensors[name].dtype.kind in "iu")]
+    rows = [*sorted(tensors.keys() - {*_KEY_FIELDS, NEAR_HASH}), TARGET]
+    near = tensors[NEAR_HASH].shape[1] if NEAR_HASH in tensors else 0
+    return Layout(keys=_fields(tensors, keys), rows=_fields(tensors, rows), near=near)
+
+
+def order_rows(position: NDArray[np.int64], row_hash: NDArray[Any]) -> NDArray[np.int64]:
+    """The order by (position, row hash, order of appearance)."""
+    order = np.argsort(position, kind="stable")
+    equal = np.diff(position[order]) == 0
+    if equal.any():
+        tied = np.flatnonzero(np.concatenate([[False], equal]) | np.concatenate([equal, [False]]))
+        entries = order[tied]
+        high, low = hash_words(row_hash[entries])
+        order[tied] = entries[np.lexsort((low, high, position[entries]))]
+    return order
+
+
+def records(
+    tensors: Mapping[str, NDArray[Any]], dtype: np.dtype[Any], order: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
+    """Tensors as records, in an order."""
+    names = dtype.names or ()
+    found = np.empty(len(tensors[names[0]]) if order is None else len(order), dtype)
+    for name in names:
+        found[name] = tensors[name] if order is None else tensors[name][order]
+    return found
+
+
+def piece_tensors(tensors: Tensors, layout: Layout, order: NDArray[np.int64]) -> Tensors:
+    """The tensors of a piece's file."""
+    found: Tensors = {}
+    for name, dtype in ((KEYS, layout.key_type), (ROWS, layout.row_type)):
+        found[name] = records(tensors, dtype, order).view(np.uint8).reshape(len(order), dtype.itemsize)
+    if layout.near:
+        found[NEAR_HASH] = tensors[NEAR_HASH][order].astype(np.uint64)
+    return found
+
+
+def decode_piece(data: bytes, layout: Layout, name: str = "The piece") -> Tensors:
+    """All tensors of a piece, by their own names."""
+    tensors = decode_shard(data, name)
+    found: Tensors = {}
+    for part, dtype in ((KEYS, layout.key_type), (ROWS, layout.row_type)):
+        table = tensors[part].view(dtype).reshape(-1)
+        found.update({field: np.ascontiguousarray(table[field]) for field in dtype.names or ()})
+    if NEAR_HASH in tensors:
+        found[NEAR_HASH] = tensors[NEAR_HASH]
+    return found
+
+
+def mark_of(position: int) -> int:
+    """The part of the positions that a position lies in."""
+    return position >> (POSITION_BITS - MARK_BITS)
+
+
+def marks_of(position: NDArray[np.int64]) -> tuple[int, ...]:
+    """The first row of each part, of positions in rising order."""
+    starts = np.arange(MARKS, dtype=np.int64) << (POSITION_BITS - MARK_BITS)
+    return tuple(np.searchsorted(position, starts).tolist())
+
+
+def sketch_rows(row_hash: NDArray[Any], time: NDArray[Any] | None) -> RowSketch:
+    """The sketch of one piece's rows."""
+    words, first = np.unique(hash_words(row_hash)[0], return_index=True)
+    words, first = words[:SKETCH_ROWS], first[:SKETCH_ROWS]
+    times = time[first].tolist() if time is not None else ()
+    return RowSketch(hashes=tuple(words.tolist()), times=tuple(None if value != value else value for value in times))
+
+
+def merge_sketches(sketches: Sequence[RowSketch]) -> RowSketch:
+    """The sketch of all rows together."""
+    words = np.array([word for sketch in sketches for word in sketch.hashes], np.uint64)
+    times = [time for sketch in sketches for time in sketch.times]
+    words, first = np.unique(words, return_index=True)
+    chosen = first[:SKETCH_ROWS]
+    return RowSketch(
+        hashes=tuple(words[:SKETCH_ROWS].tolist()), times=tuple(times[index] for index in chosen) if times else ()
+    )
+
+
+def distinct_rows(sketch: RowSketch) -> int:
+    """About how many distinct rows were seen: exact up to the sketch's size, else within about 3 % (one sigma)."""
+    if len(sketch.hashes) < SKETCH_ROWS:
+        return len(sketch.hashes)
+    return (SKETCH_ROWS - 1) * (1 << 64) // max(1, sketch.hashes[-1])
 
 
 def hash_array(hashes: Sequence[bytes]) -> NDArray[np.uint8]:
@@ -85,7 +225,8 @@ def hash_array(hashes: Sequence[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH_BYTES)
 
 
-def hash_words(hashes: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """uint8 [N,16] hashes as two big-endian words of 64 bits, which sort as the hashes do."""
-    words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
-    return words[:, 0], words[:, 1]
+def _fields(tensors: Mapping[str, NDArray[Any]], names: Sequence[str]) -> tuple[RecordField, ...]:
+    return tuple(
+        RecordField(name=name, dtype=tensors[name].dtype.newbyteorder("<").str, shape=tensors[name].shape[1:])
+        for name in names
+    )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from shoal_core.data.archives import ARCHIVE_SUFFIXES
 from shoal_core.data.config import DatasetRequest, SourceFile
-from shoal_core.data.images.planning import plan_archive, plan_objects
+from shoal_core.data.images.folders import is_image_name
+from shoal_core.data.images.planning import plan_images
 from shoal_core.data.plan import Plan
-from shoal_core.data.requests import loose_files, read_request, relative_name
+from shoal_core.data.quality.planned import check_expected
+from shoal_core.data.requests import FileList, read_request, relative_name
+from shoal_core.data.sequences.planning import plan_sequences
 from shoal_core.data.tables.formats import TABLE_SUFFIXES
-from shoal_core.data.tables.planning import plan_table
-from shoal_core.errors import BadDataset, BadTable
+from shoal_core.data.tables.planning import plan_tables
+from shoal_core.data.texts.planning import holds_texts, plan_texts
+from shoal_core.errors import BadDataset
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
-_OTHER = (*_PACKED, ".7z", ".rar", ".parquet", ".xlsx", ".xls", ".json", ".txt", ".pdf")
+_OTHER = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".xlsx", ".xls", ".txt", ".pdf")
+# Files that writers of data lakes leave beside tables, and those that systems hide.
+_MARKS = ("_", ".")
 
 
 def plan_dataset(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, version: str) -> Plan:
@@ -33,38 +40,47 @@ def plan_dataset(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, ver
     keys = DatasetKeys(dataset, version)
     if not artifacts.exists(keys.plan):
         request = read_request(artifacts, keys)
-        artifacts.write_new(keys.plan, _plan(uploads, request).encode(), "application/json")
+        plan = _plan(uploads, artifacts, request)
+        check_expected(plan)
+        artifacts.write_new(keys.plan, plan.encode(), "application/json")
     return Plan.decode(artifacts.read(keys.plan))
 
 
-def _plan(uploads: ObjectStore, request: DatasetRequest) -> Plan:
-    files = loose_files(request)
+def _plan(uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRequest) -> Plan:
+    files = FileList(artifacts, request)
     if not files:
         raise BadDataset(f"Dataset {request.dataset!r} has no files.", "Upload an archive, a table or image folders.")
-    if len(files) == 1:
-        return _plan_file(uploads, request, files[0])
-    for file in files:
-        if _kind(file.key) in ("archive", "table", "packed table"):
-            name = relative_name(file, request.dataset)
+    if holds_texts(uploads, files, request.dataset):
+        return plan_texts(uploads, artifacts, request, files)
+    if any(_kind(file.key) == "archive" or is_image_name(file.key) for file in files):
+        return plan_images(uploads, artifacts, request, files)
+    tables, rest = _tables(files)
+    if tables and not rest:
+        plan = plan_tables if request.config.sequence is None else plan_sequences
+        return plan(uploads, artifacts, request, tables)
+    if rest or len(files) == 1:
+        strange = next((file for file in (*rest, files[0]) if _kind(file.key) == "other"), None)
+        if strange is not None:
             raise BadDataset(
-                f"Dataset {request.dataset!r} has {name!r} and {len(files) - 1} more files.",
-                "Upload one archive, or one table, or loose images in class folders.",
+                f"{relative_name(strange, request.dataset)!r} is of a kind that can't be read.",
+                "Upload zip, tar, tar.gz, CSV, JSONL, JSON or Parquet (also .csv.gz, .jsonl.zst and so on).",
             )
-    return plan_objects(uploads, request, files)
+    if tables:
+        name = relative_name(tables[0], request.dataset)
+        raise BadDataset(
+            f"Dataset {request.dataset!r} has {name!r} and {len(files) - 1} more files that aren't all tables.",
+            "Upload archives, or tables, or loose images in class folders.",
+        )
+    return plan_images(uploads, artifacts, request, files)
 
 
-def _plan_file(uploads: ObjectStore, request: DatasetRequest, file: SourceFile) -> Plan:
-    kind = _kind(file.key)
-    name = relative_name(file, request.dataset)
-    if kind == "archive":
-        return plan_archive(uploads, request, file, name)
-    if kind == "table":
-        return plan_table(uploads, request, file, name)
-    if kind == "packed table":
-        raise BadTable(f"{name!r} is a compressed table.", "Unpack it and upload the CSV or JSONL file itself.")
-    if kind == "other":
-        raise BadDataset(f"{name!r} is of a kind that can't be read.", "Upload zip, tar, tar.gz, CSV or JSONL.")
-    return plan_objects(uploads, request, [file])
+def _tables(files: FileList) -> tuple[list[SourceFile], list[SourceFile]]:
+    """The tables, and what else there is; empty files and marks beside tables, such as `_SUCCESS`, aren't counted."""
+    tables = [file for file in files if _kind(file.key) == "table"]
+    if not tables:
+        return [], []
+    names = ((file, posixpath.basename(file.key)) for file in files if _kind(file.key) != "table")
+    return tables, [file for file, name in names if not name.startswith(_MARKS) and file.size]
 
 
 def _kind(key: str) -> str:
@@ -73,6 +89,4 @@ def _kind(key: str) -> str:
         return "archive"
     if name.endswith(TABLE_SUFFIXES):
         return "table"
-    if name.endswith(tuple(f"{suffix}{pack}" for suffix in TABLE_SUFFIXES for pack in _PACKED)):
-        return "packed table"
     return "other" if name.endswith(_OTHER) else "loose"

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split, Task
+from shoal_core.data.quality.findings import (
+    MAX_EXAMPLE_TEXT,
+    ColumnFlag,
+    Distribution,
+    DriftReport,
+    ExpectationReport,
+    NearDuplicatesReport,
+    QuarantineReport,
+)
 from shoal_core.errors import BadInput
 
 MAX_EXAMPLES = 1000
-MAX_EXAMPLE_TEXT = 300
+# What is told per file and per observation has room for this many names; the rest are counted under "".
+MAX_NAMES = 1000
 
 
 class _Model(BaseModel):
@@ -30,11 +40,19 @@ class Drop(_Model):
 
 
 class Drops(_Model):
-    """What was left out: how often for which reason, with the first few as examples; `ignored` are junk files."""
+    """What was left out: how often for which reason, with the first few as examples; `ignored` are junk files.
+
+    `files` counts by file and reason, for the first `MAX_NAMES` files, and `encoded` what wasn't left out. `observed`
+    counts what the sources were like, kept samples included: observation (`size`, `mode`, `format` of images) -> value
+    -> samples.
+    """
 
     counts: dict[str, int] = {}
     examples: tuple[Drop, ...] = ()
     ignored: int = 0
+    files: dict[str, dict[str, int]] = {}
+    encoded: dict[str, int] = {}
+    observed: dict[str, dict[str, int]] = {}
 
     @property
     def total(self) -> int:
@@ -42,36 +60,107 @@ class Drops(_Model):
         return sum(self.counts.values())
 
 
-class DropTally:
-    """Counts drops and keeps the first `MAX_EXAMPLES` of them, so its memory is bounded."""
+class RawSamples(Protocol):
+    """Takes what was left out, to be kept for a later replay."""
 
-    def __init__(self) -> None:
+    def keep(self, drop: Drop, raw: bytes | None) -> None:
+        """Take one sample: why it was left out, and its own bytes where they are known."""
+
+
+class RowChecks(Protocol):
+    """Takes raw rows and checks what is expected of them: see `quality.expectations.CheckTally`."""
+
+    @property
+    def columns(self) -> Collection[str]:
+        """Names of the columns that something is expected of."""
+
+    def add(self, file: str, columns: Mapping[str, Any], places: Sequence[object]) -> None:
+        """Check a batch of rows, given by column, with the place of each."""
+
+
+class DropTally:
+    """Counts drops and keeps the first `MAX_EXAMPLES` of them, so its memory is bounded.
+
+    Args:
+        quarantine: Takes every dropped sample; None keeps none.
+        checks: Takes every row as it was read; None where nothing is expected of rows.
+    """
+
+    def __init__(self, quarantine: RawSamples | None = None, checks: RowChecks | None = None) -> None:
+        self.checks = checks
         self._counts: dict[str, int] = {}
         self._examples: list[Drop] = []
+        self._files: dict[str, dict[str, int]] = {}
+        self._encoded: dict[str, int] = {}
+        self._observed: dict[str, dict[str, int]] = {}
+        self._quarantine = quarantine
         self.ignored = 0
 
-    def add(self, file: str, place: str, code: str, reason: str, fix: str = "") -> None:
-        """Count one drop."""
+    def add(self, file: str, place: str, code: str, reason: str, fix: str = "", *, raw: bytes | None = None) -> None:
+        """Count one drop. `raw` is the sample itself (an image file's bytes, a row's text), for the quarantine."""
         self._counts[code] = self._counts.get(code, 0) + 1
+        self._count_file(file, code, 1)
         self.show(file, place, code, reason, fix)
+        if self._quarantine is not None:
+            self._quarantine.keep(_drop(file, place, code, reason, fix), raw)
+
+    def encode(self, file: str, count: int) -> None:
+        """Count samples of a file that weren't left out."""
+        name = _room(self._encoded, file)
+        self._encoded[name] = self._encoded.get(name, 0) + count
+
+    def observe(self, what: str, value: str, count: int = 1) -> None:
+        """Count what sources were like, for example `size` and `28 x 28`."""
+        self._count_observed(what, value, count)
 
     def show(self, file: str, place: str, code: str, reason: str, fix: str = "") -> None:
         """Give one drop as an example without counting it."""
         if len(self._examples) < MAX_EXAMPLES:
-            texts = (text[:MAX_EXAMPLE_TEXT] for text in (file, place, code, reason, fix))
-            names = ("file", "place", "code", "reason", "fix")
-            self._examples.append(Drop(**dict(zip(names, texts, strict=True))))
+            self._examples.append(_drop(file, place, code, reason, fix))
 
     def extend(self, drops: Drops) -> None:
         """Add what was counted elsewhere."""
         for code, count in drops.counts.items():
             self._counts[code] = self._counts.get(code, 0) + count
+        for name, counts in drops.files.items():
+            for code, count in counts.items():
+                self._count_file(name, code, count)
+        for name, count in drops.encoded.items():
+            self.encode(name, count)
+        for what, values in drops.observed.items():
+            for value, count in values.items():
+                self._count_observed(what, value, count)
         self._examples = [*self._examples, *drops.examples][:MAX_EXAMPLES]
         self.ignored += drops.ignored
 
     def total(self) -> Drops:
         """What was counted so far."""
-        return Drops(counts=dict(sorted(self._counts.items())), examples=tuple(self._examples), ignored=self.ignored)
+        return Drops(
+            counts=dict(sorted(self._counts.items())),
+            examples=tuple(self._examples),
+            ignored=self.ignored,
+            files=self._files,
+            encoded=self._encoded,
+            observed=self._observed,
+        )
+
+    def _count_file(self, name: str, code: str, count: int) -> None:
+        counts = self._files.setdefault(_room(self._files, name), {})
+        counts[code] = counts.get(code, 0) + count
+
+    def _count_observed(self, what: str, value: str, count: int) -> None:
+        values = self._observed.setdefault(what, {})
+        name = _room(values, value)
+        values[name] = values.get(name, 0) + count
+
+
+def _room(names: Collection[str], name: str) -> str:
+    return name if name in names or len(names) < MAX_NAMES else ""
+
+
+def _drop(file: str, place: str, code: str, reason: str, fix: str) -> Drop:
+    texts = (text[:MAX_EXAMPLE_TEXT] for text in (file, place, code, reason, fix))
+    return Drop(**dict(zip(("file", "place", "code", "reason", "fix"), texts, strict=True)))
 
 
 class ColumnReport(_Model):
@@ -91,7 +180,10 @@ class ColumnReport(_Model):
 
 
 class FileReport(_Model):
-    """One uploaded file (or all loose files together): samples kept and dropped, by reason."""
+    """One uploaded file (or all loose files together): samples kept and dropped, by reason.
+
+    Of several files, `kept` counts samples before duplicates are left out, since an equal one may be in another file.
+    """
 
     file: str
     kept: int = Field(ge=0)
@@ -103,7 +195,8 @@ class Report(_Model):
     """`report.json`.
 
     `settings` are the values in force, `inferred` the names of those that nobody asked for. `duplicates` are samples
-    left out since an equal one was kept.
+    left out since an equal one was kept. `distributions`, `samples` and `class_counts` are of what was kept; the first
+    are of the training split. `sources` counts what the uploaded images were like (`size`, `mode`, `format`).
     """
 
     schema_version: Literal[1] = 1
@@ -122,6 +215,13 @@ class Report(_Model):
     samples: dict[Split, int]
     class_counts: dict[Split, dict[str, int]] = {}
     warnings: tuple[str, ...] = ()
+    expectations: tuple[ExpectationReport, ...] = ()
+    quarantine: QuarantineReport = QuarantineReport()
+    distributions: tuple[Distribution, ...] = ()
+    flags: tuple[ColumnFlag, ...] = ()
+    near_duplicates: NearDuplicatesReport | None = None
+    sources: dict[str, dict[str, int]] = {}
+    drift: DriftReport | None = None
 
     def encode(self) -> bytes:
         """The canonical bytes of `report.json`."""
@@ -134,6 +234,24 @@ class Report(_Model):
             return cls.model_validate_json(data)
         except ValueError as error:
             raise BadInput(f"The report can't be read: {error}.", "Upload the data again.") from error
+
+
+def file_reports(name: str, drops: Drops, counts: dict[str, int], kept: int) -> tuple[FileReport, ...]:
+    """What came of each file: of one as a whole, of several one by one.
+
+    Args:
+        name: What the upload is called.
+        drops: What work items left out and kept, by file.
+        counts: What was left out of all files together, duplicates too.
+        kept: Samples left of all files together.
+    """
+    names = sorted({*drops.files, *drops.encoded})
+    if len(names) < 2:
+        return (FileReport(file=name, kept=kept, dropped=counts, ignored=drops.ignored),)
+    return tuple(
+        FileReport(file=file or "(more files)", kept=drops.encoded.get(file, 0), dropped=drops.files.get(file, {}))
+        for file in names
+    )
 
 
 def describe_drops(drops: Drops, limit: int = 3) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from shoal_core.data.config import DatasetRequest
 from shoal_core.data.images.encoding import encode_images
 from shoal_core.data.pieces import FEATURE_HASH, POSITION
-from shoal_core.data.plan import Plan, TableSlice
+from shoal_core.data.plan import Plan, RowGroupSlice, SequenceSlice, TableParts, TableSlice
 from shoal_core.data.report import DropTally
+from shoal_core.data.requests import FileList
+from shoal_core.data.sequences.encoding import encode_series
 from shoal_core.data.shards import Tensors
-from shoal_core.data.splits import split_position
+from shoal_core.data.splits import split_positions
 from shoal_core.data.tables.encoding import encode_table
+from shoal_core.data.texts.encoding import encode_text_files
 from shoal_core.store import ObjectStore
 
 
@@ -29,15 +30,19 @@ def encode_item(
         drops: Takes what is left out.
 
     Returns:
-        The spec's tensors, `target`, `feature_hash`, `row_hash` uint8 [N,16], `position` int64 [N] and `place` (texts)
-        [N], in the order of the source.
+        The spec's tensors, `target`, `feature_hash`, `row_hash` uint8 [N,16], `position` int64 [N] and `place` [N]
+        (names, or the numbers of `tables.places`), in the order of the source. Tables that are split by a column have
+        its `group` or `time`, too: see `tables.encoding`.
     """
     piece = plan.items[item]
-    if isinstance(piece, TableSlice):
-        encoded = encode_table(uploads, plan, piece, drops)
+    if isinstance(piece, TableSlice | RowGroupSlice | TableParts):
+        encoded = encode_table(uploads, artifacts, plan, piece, drops)
+    elif isinstance(piece, SequenceSlice):
+        encoded = encode_series(uploads, artifacts, plan, item, drops)
+    elif plan.spec.kind == "table":
+        encoded = encode_text_files(uploads, artifacts, FileList(artifacts, request), plan, item, drops)
     else:
-        encoded = encode_images(uploads, request, plan, piece, drops)
+        encoded = encode_images(uploads, artifacts, FileList(artifacts, request), plan, item, drops)
     if encoded is not None:
-        hashes = [row.tobytes() for row in encoded[FEATURE_HASH]]
-        encoded[POSITION] = np.array([split_position(plan.config.seed, digest) for digest in hashes], np.int64)
+        encoded[POSITION] = split_positions(plan.config.seed, encoded[FEATURE_HASH])
     return encoded

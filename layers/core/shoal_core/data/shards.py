@@ -93,6 +93,12 @@ def read_metadata(data: bytes, name: str = "The shard") -> dict[str, str]:
     return {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
 
 
+def tensor_offsets(data: bytes, name: str = "The shard") -> dict[str, int]:
+    """Where each tensor's bytes begin in the file. Raises `BadInput` as `decode_shard` does."""
+    header, start = _header(data, name)
+    return {tensor: start + entry["data_offsets"][0] for tensor, entry in header.items() if tensor != "__metadata__"}
+
+
 def read_rows(
     stream: BinaryIO, start: int, stop: int, names: Container[str] | None = None, name: str = "The shard"
 ) -> Tensors:

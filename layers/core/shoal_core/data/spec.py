@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.cleaning_config import ImageFit, TokenUnit
 from shoal_core.data.config_types import Task
-from shoal_core.data.values import ValueKind, parse_number, parse_text
+from shoal_core.data.tables.cells import Cells
+from shoal_core.data.tables.columns import Encoded, Problem, columns_of_rows, encode_columns
+from shoal_core.data.tables.targets import encode_targets, raise_problem
+from shoal_core.data.values import ValueKind
 from shoal_core.errors import BadImage, BadInput, BadTable
 
 Row = Mapping[str, object]
@@ -29,6 +31,12 @@ Row = Mapping[str, object]
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@functools.lru_cache(maxsize=256)
+def class_codes(texts: tuple[str, ...], first: int) -> Mapping[str, int]:
+    """Text -> code. Cached outside the models, since pydantic copies cached properties along with changed fields."""
+    return {text: code for code, text in enumerate(texts, first)}
 
 
 class ImageInput(_Model):
@@ -67,6 +75,11 @@ class CategoryColumn(_Model):
         """Number of codes, the 0 for missing and unknown included."""
         return len(self.categories) + 1 + self.buckets
 
+    @property
+    def codes(self) -> Mapping[str, int]:
+        """Text of a category -> its code."""
+        return class_codes(self.categories, 1)
+
 
 DateFeature = Literal["elapsed", "hour", "weekday", "day", "month"]
 
@@ -74,12 +87,14 @@ DateFeature = Literal["elapsed", "hour", "weekday", "day", "month"]
 class DateColumn(_Model):
     """A column of dates or times, which becomes numbers: `elapsed` days since 1970 (UTC), sine and cosine of the rest.
 
-    `unit` is how a bare number counts from 1970; None when values are ISO 8601 texts.
+    `unit` is how a bare number counts from 1970; None when values are texts: ISO 8601, and with `order` also slashed or
+    dotted ones such as 31/1/2026, of which it tells what comes first.
     """
 
     name: str
     features: tuple[DateFeature, ...]
     unit: Literal["s", "ms", "us", "ns"] | None = None
+    order: Literal["day", "month"] | None = None
 
     @property
     def number_names(self) -> tuple[str, ...]:
@@ -214,7 +229,7 @@ class PreprocessingSpec(_Model):
         # Pillow is loaded only where images are.
         from shoal_core.data.images.decoding import decode_image
 
-        return decode_image(data, self.image.height, self.image.width, self.image.channels, name)
+        return decode_image(data, self.image, name)
 
     def encode_rows(self, rows: Sequence[Row], first_row: int = 1) -> dict[str, NDArray[Any]]:
         """Encode table rows; JSON values and CSV texts of the same meaning give identical tensors.
@@ -226,7 +241,7 @@ class PreprocessingSpec(_Model):
             first_row: Number of the first row in error messages.
 
         Returns:
-            `numbers` float32 [N,F] and `categories` int64 [N,K], those that the spec has.
+            `numbers` float32 [N,F], `categories` int64 [N,K] and `tokens` int32 [N,L], those that the spec has.
 
         Raises:
             BadTable: An unknown column, or a value that its column can't hold (column, row and value are named).
@@ -236,51 +251,51 @@ class PreprocessingSpec(_Model):
         for position, row in enumerate(rows):
             if not row.keys() <= known:
                 self._refuse_unknown(row, first_row + position)
-        tensors: dict[str, NDArray[Any]] = {}
-        if table.numbers:
-            numbers = np.empty((len(rows), len(table.numbers)), np.float32)
-            for index, column in enumerate(table.numbers):
-                numbers[:, index] = _number_values(rows, column.name, first_row)
-            tensors["numbers"] = numbers
-        if table.categories:
-            codes = np.zeros((len(rows), len(table.categories)), np.int64)
-            for index, category in enumerate(table.categories):
-                codes[:, index] = self._category_codes(rows, category, first_row)
-            tensors["categories"] = codes
-        return tensors
+        encoded = encode_columns(table, columns_of_rows(rows), len(rows))
+        if encoded.problems:
+            raise_problem(encoded.problems[0], f"Row {first_row + encoded.problems[0].row}")
+        return encoded.tensors
+
+    def encode_table(self, column_of: Callable[[str], Cells], rows: int, *, near: bool = False) -> Encoded:
+        """Encode whole columns of a table, as `encode_rows` does; wrong values are told instead of raised.
+
+        Args:
+            column_of: Gives the cells of a column by its name.
+            rows: Number of rows.
+            near: Whether to tell which rows have nearly equal texts.
+
+        Returns:
+            The same tensors, the problems, and the digests of the columns for content hashes.
+        """
+        return encode_columns(self._table(), column_of, rows, digests=True, near=near)
+
+    def encode_windows(self, instances: Sequence[Mapping[str, object]]) -> dict[str, NDArray[Any]]:
+        """Encode windows of rows, each `{"rows": [{column: value, ...}, ...]}`: see `sequences.windows`.
+
+        Returns:
+            `sequence` float32 [N,T,F].
+
+        Raises:
+            BadTable: Too few rows, an unknown column, or a value that isn't a number.
+        """
+        from shoal_core.data.sequences.windows import encode_instances
+
+        return {"sequence": encode_instances(self, instances)}
 
     def encode_target(self, values: Sequence[object], first_row: int = 1) -> NDArray[Any]:
-        """Encode targets: int64 [N] class indices, or float32 [N] for regression.
+        """Encode targets: int64 [N] class indices, float32 [N] (regression) or uint8 [N,classes] (multilabel).
 
         Raises:
             BadTable: A missing target, an unknown class, or a text where a number is due.
         """
-        column = self.target.column or "class"
-        if self.target.task == "regression":
-            encoded: list[float] = []
-            for row, value in enumerate(values, first_row):
-                try:
-                    number = parse_number(value)
-                except ValueError as error:
-                    raise _bad_cell(column, row, value, str(error), "Correct the value or remove the row.") from error
-                if number is None:
-                    raise BadTable(f"Row {row}: the target {column!r} is missing.", "Fill it in or remove the row.")
-                encoded.append(number)
-            return np.array(encoded, np.float32)
-        codes = _codes(self.target.classes, 0)
-        indices: list[int] = []
-        for row, value in enumerate(values, first_row):
-            try:
-                # A class folder may be called `NA`; a cell with that text is missing.
-                text = parse_text(value, self.target.kind) if self.target.column else str(value)
-            except ValueError as error:
-                raise _bad_cell(column, row, value, str(error), "Correct the value or remove the row.") from error
-            if text is None:
-                raise BadTable(f"Row {row}: the target {column!r} is missing.", "Fill it in or remove the row.")
-            if text not in codes:
-                raise _bad_cell(column, row, value, "it isn't one of the classes", f"Use one of {self._class_list()}.")
-            indices.append(codes[text])
-        return np.array(indices, np.int64)
+        encoded, problems = self.encode_target_cells(Cells.of(values))
+        if problems:
+            raise_problem(problems[0], f"Row {first_row + problems[0].row}")
+        return encoded
+
+    def encode_target_cells(self, cells: Cells) -> tuple[NDArray[Any], list[Problem]]:
+        """`encode_target` of a whole column; wrong values are told instead of raised (None: a missing target)."""
+        return encode_targets(self.target, cells, class_codes(self.target.classes, 0))
 
     def encode(self) -> bytes:
         """The canonical bytes of `spec.json`."""
@@ -295,6 +310,8 @@ class PreprocessingSpec(_Model):
             raise BadInput(f"The preprocessing spec can't be read: {error}.", "Train the model again.") from error
 
     def _table(self) -> TableInput:
+        if self.sequence is not None:
+            raise BadTable("The model takes windows of rows, not rows.", "Send {\"rows\": [...]}, oldest row first.")
         if self.table is None:
             raise BadTable("The model takes images, not table rows.", "Send the bytes of an image file.")
         return self.table
@@ -303,19 +320,6 @@ class PreprocessingSpec(_Model):
     def _known_columns(self) -> frozenset[str]:
         target = (self.target.column,) if self.target.column else ()
         return frozenset((*self._table().names, *self._table().ignored, *target))
-
-    def _category_codes(self, rows: Sequence[Row], column: CategoryColumn, first_row: int) -> list[int]:
-        codes = _codes(column.categories, 1)
-        found: list[int] = []
-        for position, row in enumerate(rows):
-            value = row.get(column.name)
-            try:
-                text = parse_text(value, column.kind)
-            except ValueError as error:
-                fix = "Correct the value or leave it out."
-                raise _bad_cell(column.name, first_row + position, value, str(error), fix) from error
-            found.append(0 if text is None else codes.get(text, 0))
-        return found
 
     def _refuse_unknown(self, row: Row, number: int) -> None:
         unknown = sorted(str(name) for name in row.keys() - self._known_columns)
@@ -326,32 +330,6 @@ class PreprocessingSpec(_Model):
 
     def _column_list(self) -> str:
         return _shorten(self._table().names)
-
-    def _class_list(self) -> str:
-        return _shorten(self.target.classes)
-
-
-@functools.lru_cache(maxsize=256)
-def _codes(texts: tuple[str, ...], first: int) -> Mapping[str, int]:
-    """Text -> code. Cached outside the model, since pydantic copies cached properties along with changed fields."""
-    return {text: code for code, text in enumerate(texts, first)}
-
-
-def _number_values(rows: Sequence[Row], column: str, first_row: int) -> list[float]:
-    numbers: list[float] = []
-    for position, row in enumerate(rows):
-        value = row.get(column)
-        try:
-            number = parse_number(value)
-        except ValueError as error:
-            fix = "Send a number, or leave the column out where the value is missing."
-            raise _bad_cell(column, first_row + position, value, str(error), fix) from error
-        numbers.append(np.nan if number is None else number)
-    return numbers
-
-
-def _bad_cell(column: str, row: int, value: object, reason: str, fix: str) -> BadTable:
-    return BadTable(f"Row {row}, column {column!r}: {reprlib.repr(value)}: {reason}.", fix)
 
 
 def _shorten(names: Sequence[str]) -> str:

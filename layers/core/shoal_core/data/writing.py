@@ -1,4 +1,4 @@
-"""`write_shard`: encode one work item and write its pieces, its index last. Running it again changes nothing."""
+"""`write_shard`: encode one work item and write its piece, its index last. Running it again changes nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ import hashlib
 import numpy as np
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config_types import Split
-from shoal_core.data.pieces import PLACE, PieceFile, PieceIndex, split_piece
+from shoal_core.data.config_types import SPLITS, Split
+from shoal_core.data.pieces import (
+    PLACE,
+    POSITION,
+    ROW_HASH,
+    TIME,
+    PieceFile,
+    PieceIndex,
+    layout_of,
+    marks_of,
+    order_rows,
+    piece_tensors,
+    sketch_rows,
+)
 from shoal_core.data.plan import Plan
-from shoal_core.data.report import DropTally
+from shoal_core.data.quality.items import ItemQuality
 from shoal_core.data.requests import read_request
 from shoal_core.data.samples import encode_item
-from shoal_core.data.shards import Tensors, encode_shard
+from shoal_core.data.shards import Tensors, encode_shard, tensor_offsets
+from shoal_core.data.sides import SideRule
+from shoal_core.data.statistics import count_classes
 from shoal_core.errors import NotFound
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
@@ -43,35 +57,47 @@ def write_shard(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, vers
     if not 0 <= item < len(plan.items):
         raise NotFound(f"Dataset {dataset!r} version {version!r} has no work item {item}.")
     request = read_request(artifacts, keys)
-    drops = DropTally()
-    tensors = encode_item(uploads, artifacts, request, plan, item, drops)
-    parts = split_piece(tensors, plan.config.split) if tensors else {}
-    files: dict[Split, PieceFile] = {}
-    for split, part in parts.items():
-        places = canonical_json(part.pop(PLACE).tolist())
-        artifacts.write(keys.places(split, item), places, "application/json")
-        files[split] = _write(artifacts, keys.piece(split, item), part)
-    index = PieceIndex(
-        item=item,
-        samples=sum(file.samples for file in files.values()),
-        files=files,
-        class_counts=_class_counts(parts, plan.spec.target.classes),
-        drops=drops.total(),
-    )
+    quality = ItemQuality(keys, item, plan.config)
+    tensors = encode_item(uploads, artifacts, request, plan, item, quality.drops)
+    index = PieceIndex(item=item, samples=0)
+    if tensors is not None and len(tensors[POSITION]):
+        index = _write_piece(artifacts, keys, plan, item, tensors)
+    findings = quality.write(artifacts, plan.drops)
+    index = index.model_copy(update={"drops": quality.drops.total(), "findings": findings})
     artifacts.write(keys.piece_index(item), index.encode(), "application/json")
     return index
 
 
-def _write(artifacts: ObjectStore, key: str, tensors: Tensors) -> PieceFile:
-    data = encode_shard(tensors)
+def _write_piece(artifacts: ObjectStore, keys: DatasetKeys, plan: Plan, item: int, tensors: Tensors) -> PieceIndex:
+    """Write the tensors of at least one sample; the index, still without what was left out."""
+    if TIME in tensors:
+        tensors[TIME] = tensors[TIME].astype(np.float64)
+    layout = layout_of(tensors)
+    order = order_rows(tensors[POSITION], tensors[ROW_HASH])
+    if tensors[PLACE].dtype.kind not in "iu":
+        names = canonical_json(tensors[PLACE][order].tolist())
+        artifacts.write(keys.places(item), names, "application/json")
+    data = encode_shard(piece_tensors(tensors, layout, order))
+    key = keys.piece(item)
     artifacts.write(key, data)
-    return PieceFile(key=key, samples=len(tensors["target"]), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return PieceIndex(
+        item=item,
+        samples=len(order),
+        file=PieceFile(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), starts=tensor_offsets(data)),
+        layout=layout,
+        marks=marks_of(tensors[POSITION][order]),
+        sketch=sketch_rows(tensors[ROW_HASH], tensors.get(TIME)),
+        class_counts=_class_counts(plan, tensors),
+    )
 
 
-def _class_counts(parts: dict[Split, Tensors], classes: tuple[str, ...]) -> dict[Split, dict[str, int]]:
+def _class_counts(plan: Plan, tensors: Tensors) -> dict[Split, dict[str, int]]:
+    classes = plan.spec.target.classes
     if not classes:
         return {}
+    sides = SideRule(plan.config.split, plan.config.seed).of(tensors)
     return {
-        split: dict(zip(classes, np.bincount(part["target"], minlength=len(classes)).tolist(), strict=True))
-        for split, part in parts.items()
+        split: dict(zip(classes, count_classes(tensors["target"][sides == side], len(classes)).tolist(), strict=True))
+        for side, split in enumerate(SPLITS)
+        if (sides == side).any()
     }

@@ -38,7 +38,7 @@ def export_model(
         forward_with_parameters: The network with inputs `param.<name>` and `buffer.<name>`.
         parameters: float32, by name without the prefix.
         task: What the network answers.
-        classes: Names of the classes in order, for classification.
+        classes: Names of the classes in order, for classification and multilabel.
         target_mean: Regression: what standardised predictions are shifted by, in original units.
         target_std: Regression: what they are multiplied by first; 0 counts as 1, as in training.
         buffers: float32, by name without the prefix.
@@ -57,8 +57,8 @@ def export_model(
     graph.initializer.extend(source.graph.initializer)
     graph.initializer.extend(_initialisers(source, parameters, PARAMETER))
     graph.initializer.extend(_initialisers(source, buffers or {}, BUFFER))
-    if task == "classification":
-        _answer_probabilities(graph, source.graph.output[0], classes)
+    if task != "regression":
+        _answer_probabilities(graph, source.graph.output[0], classes, task)
     else:
         _answer_value(graph, source.graph.output[0], target_mean, target_std or 1.0)
 
@@ -66,7 +66,7 @@ def export_model(
         graph, opset_imports=list(source.opset_import), ir_version=IR_VERSION, producer_name=PRODUCER
     )
     properties: dict[str, str] = {TASK_PROPERTY: task}
-    if task == "classification":
+    if task != "regression":
         properties[CLASSES_PROPERTY] = json.dumps(list(classes or ()), ensure_ascii=False, separators=(",", ":"))
     helper.set_model_props(model, properties)
     check(model)
@@ -100,11 +100,18 @@ def _initialisers(source: onnx.ModelProto, values: Mapping[str, NDArray[Any]], p
     return [numpy_helper.from_array(np.ascontiguousarray(values[name]), name) for name in expected]
 
 
-def _answer_probabilities(graph: onnx.GraphProto, logits: onnx.ValueInfoProto, classes: Sequence[str] | None) -> None:
+def _answer_probabilities(
+    graph: onnx.GraphProto, logits: onnx.ValueInfoProto, classes: Sequence[str] | None, task: Task
+) -> None:
+    """Shares of one for classification; of several labels each has a probability of its own."""
     width = (shape_of_value(logits) or (0, 0))[1]
     if width != len(classes or ()):
         raise BadNetwork(f"The network answers {width} classes, but {len(classes or ())} names are given.")
-    graph.node.append(helper.make_node("Softmax", [logits.name], [PROBABILITIES], name=PROBABILITIES, axis=-1))
+    if task == "multilabel":
+        node = helper.make_node("Sigmoid", [logits.name], [PROBABILITIES], name=PROBABILITIES)
+    else:
+        node = helper.make_node("Softmax", [logits.name], [PROBABILITIES], name=PROBABILITIES, axis=-1)
+    graph.node.append(node)
     graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [BATCH, width]))
 
 

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from shoal_core.graphs.builder import GraphBuilder
 from shoal_core.graphs.forward import BATCH
-from shoal_core.graphs.signature import Classification, Task
+from shoal_core.graphs.signature import Classification, Multilabel, Task
 
 TARGET = "target"
 
@@ -46,14 +46,16 @@ class CrossEntropy:
     Args:
         class_weights: One per class; empty weighs all classes 1.
         label_smoothing: In [0, 1) (C. Szegedy et al., 2016).
+        soft: The target is float32 [N, classes], shares that sum to 1, as mixing samples makes them.
     """
 
     class_weights: tuple[float, ...] = ()
     label_smoothing: float = 0.0
+    soft: bool = False
 
     def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
         """Value: mean of -sum q log softmax(logits). Gradient: (softmax(logits) sum(q) - q) / N."""
-        wanted = truth = _one_hot(graph, output)
+        wanted = truth = _all_classes(graph, output) if self.soft else _one_hot(graph, output)
         classes = graph.shape(output)[1]
         if self.label_smoothing:
             kept = graph.emit("Mul", truth, graph.scalar(1 - self.label_smoothing, output))
@@ -105,6 +107,38 @@ class Focal:
         ratio = graph.emit("Div", graph.emit("Mul", graph.emit("Mul", gamma, p), losses), doubt)
         slope = graph.emit("Div", graph.emit("Sub", factor, ratio), batch)
         gradient = graph.emit("Mul", graph.emit("Sub", probabilities, truth), slope)
+        return LossTensors(value, graph.refine(gradient, graph.shape(output)))
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Sigmoid cross-entropy of `logits` [N, classes] with `target` float32 [N, classes], 1 where a class applies.
+
+    A sample's loss is the mean over the classes of w y softplus(-x) + (1 - y) softplus(x), which overflows for no x.
+
+    Args:
+        class_weights: The w of each class, how much more its presence counts than its absence; empty is 1 for all.
+    """
+
+    class_weights: tuple[float, ...] = ()
+
+    def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
+        """Gradient: ((1 - y) sigmoid(x) - w y sigmoid(-x)) / (N classes)."""
+        truth = _all_classes(graph, output)
+        positive = truth
+        if self.class_weights:
+            positive = graph.emit("Mul", truth, _weights(graph, self.class_weights, output))
+        negative = graph.emit("Sub", graph.scalar(1, output), truth)
+        against = graph.emit("Neg", output)
+        entries = graph.emit("Mul", _batch_size(graph, output), graph.scalar(float(graph.shape(output)[1]), output))
+        parts = [
+            graph.emit("Mul", positive, _softplus(graph, against)),
+            graph.emit("Mul", negative, _softplus(graph, output)),
+        ]
+        value = graph.emit("Div", graph.emit("ReduceSum", graph.emit("Add", *parts), keepdims=0), entries)
+        up = graph.emit("Mul", negative, graph.emit("Sigmoid", output))
+        down = graph.emit("Mul", positive, graph.emit("Sigmoid", against))
+        gradient = graph.emit("Div", graph.emit("Sub", up, down), entries)
         return LossTensors(value, graph.refine(gradient, graph.shape(output)))
 
 
@@ -185,6 +219,7 @@ class Huber(_Regression):
 
 
 _CLASSIFICATION: dict[str, type[CrossEntropy | Focal]] = {"cross_entropy": CrossEntropy, "focal": Focal}
+_MULTILABEL: dict[str, type[Binary]] = {"binary": Binary}
 _REGRESSION: dict[str, type[SquaredError | AbsoluteError | Huber]] = {
     "squared": SquaredError,
     "absolute": AbsoluteError,
@@ -197,8 +232,8 @@ def loss_for(task: Task, name: str | None = None, config: Mapping[str, Any] | No
 
     Args:
         task: What is learnt.
-        name: `cross_entropy` or `focal` for classification; `squared`, `absolute` or `huber` for regression. None is
-            the first.
+        name: `cross_entropy` or `focal` for classification; `binary` for several labels; `squared`, `absolute` or
+            `huber` for regression. None is the first.
         config: Its arguments, except the target's mean and standard deviation, which the task has.
 
     Raises:
@@ -209,6 +244,8 @@ def loss_for(task: Task, name: str | None = None, config: Mapping[str, Any] | No
     }
     if isinstance(task, Classification):
         return _CLASSIFICATION[name or "cross_entropy"](**arguments)
+    if isinstance(task, Multilabel):
+        return _MULTILABEL[name or "binary"](**arguments)
     return _REGRESSION[name or "squared"](task.mean, task.std, **arguments)
 
 
@@ -218,6 +255,18 @@ def _one_hot(graph: GraphBuilder, output: str) -> str:
     depth = graph.constant(np.asarray(graph.shape(output)[1], dtype=np.int64))
     off_on = graph.constant(np.asarray([0, 1], dtype=graph.dtype(output)))
     return graph.emit("OneHot", target, depth, off_on, axis=-1)
+
+
+def _all_classes(graph: GraphBuilder, output: str) -> str:
+    """Declare the target as one number for each class: [N, classes]."""
+    return graph.input(TARGET, TensorProto.FLOAT, (BATCH, graph.shape(output)[1]))
+
+
+def _softplus(graph: GraphBuilder, x: str) -> str:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
+    small = graph.emit("Exp", graph.emit("Neg", graph.emit("Abs", x)))
+    rest = graph.emit("Log", graph.emit("Add", graph.scalar(1, x), small))
+    return graph.emit("Add", graph.emit("Relu", x), rest)
 
 
 def _weights(graph: GraphBuilder, weights: tuple[float, ...], output: str) -> str:

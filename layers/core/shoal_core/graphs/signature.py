@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 MIN_IMAGE_SIDE = 4
 
 Deviation = Annotated[FiniteFloat, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+Bounds = tuple[FiniteFloat, FiniteFloat]
 
 
 class _Record(BaseModel):
@@ -27,7 +29,7 @@ class ImageInput(_Record):
         std: Per channel, in units of 0..255; 0 counts as 1.
     """
 
-    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    shape: tuple[Size, Size, Size]
     mean: tuple[FiniteFloat, ...]
     std: tuple[Deviation, ...]
 
@@ -38,24 +40,54 @@ class ImageInput(_Record):
         return self
 
 
-class NumbersInput(_Record):
-    """`numbers` float32 [N, columns], NaN where a value is missing.
+class _Columns(_Record):
+    """Columns of numbers, NaN where a value is missing.
+
+    A missing value becomes the column's fill, then values are clipped to its bounds, then standardised.
 
     Attributes:
         mean: Per column, of the values that are there.
         std: Per column; 0 counts as 1.
         missing: Per column, whether training data had missing values.
+        fill: Per column, what a missing value becomes; None is the mean. Empty is None for all.
+        bounds: Per column (low, high), or None to leave it. Empty is None for all.
     """
 
     mean: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
     std: tuple[Deviation, ...]
     missing: tuple[bool, ...]
+    fill: tuple[FiniteFloat | None, ...] = ()
+    bounds: tuple[Bounds | None, ...] = ()
 
     @model_validator(mode="after")
     def _one_per_column(self) -> Self:
-        if not len(self.mean) == len(self.std) == len(self.missing):
+        columns = len(self.mean)
+        if not columns == len(self.std) == len(self.missing):
             raise ValueError("mean, std and missing must have one entry per column")
+        if any(values and len(values) != columns for values in (self.fill, self.bounds)):
+            raise ValueError("fill and bounds must have one entry per column, or none")
+        if any(pair is not None and pair[0] > pair[1] for pair in self.bounds):
+            raise ValueError("a low bound is above its high one")
         return self
+
+
+class NumbersInput(_Columns):
+    """`numbers` float32 [N, columns], NaN where a value is missing."""
+
+
+class SequenceInput(_Columns):
+    """`sequence` float32 [N, steps, columns], NaN where a value is missing.
+
+    Attributes:
+        steps: Rows of a window.
+    """
+
+    steps: Size
+
+    @property
+    def columns(self) -> int:
+        """Numbers in a row."""
+        return len(self.mean)
 
 
 class CategoriesInput(_Record):
@@ -68,11 +100,41 @@ class CategoriesInput(_Record):
     cardinalities: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
+class TokenColumn(_Record):
+    """One column of texts in `tokens`: `length` ids below `cardinality`; 0 is padding, 1 an unknown token."""
+
+    length: Size
+    cardinality: Annotated[int, Field(ge=2)]
+
+
+class TokensInput(_Record):
+    """`tokens` int32 [N, length]: the columns of texts side by side; padding is at the end of each."""
+
+    columns: Annotated[tuple[TokenColumn, ...], Field(min_length=1)]
+
+    @property
+    def length(self) -> int:
+        """Width of the tensor."""
+        return sum(column.length for column in self.columns)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each column starts."""
+        return tuple(sum(column.length for column in self.columns[:index]) for index in range(len(self.columns)))
+
+
 class Classification(_Record):
     """One of `classes` classes."""
 
     kind: Literal["classification"] = "classification"
     classes: Annotated[int, Field(ge=2)]
+
+
+class Multilabel(_Record):
+    """Any number of `classes` classes at once."""
+
+    kind: Literal["multilabel"] = "multilabel"
+    classes: Annotated[int, Field(ge=1)]
 
 
 class Regression(_Record):
@@ -83,26 +145,28 @@ class Regression(_Record):
     std: Deviation = 1.0
 
 
-Task = Annotated[Classification | Regression, Field(discriminator="kind")]
+Task = Annotated[Classification | Multilabel | Regression, Field(discriminator="kind")]
 
 
 class NetworkSignature(_Record):
-    """Inputs and task of a network: an image, or numbers and/or categories."""
+    """Inputs and task of a network: an image, a sequence, or numbers, categories and tokens of a table."""
 
     schema_version: Literal[1] = 1
     image: ImageInput | None = None
     numbers: NumbersInput | None = None
     categories: CategoriesInput | None = None
+    tokens: TokensInput | None = None
+    sequence: SequenceInput | None = None
     task: Task
 
     @model_validator(mode="after")
-    def _image_or_table(self) -> Self:
-        table = self.numbers is not None or self.categories is not None
-        if (self.image is not None) == table:
-            raise ValueError("a network takes either an image, or numbers and/or categories")
+    def _one_kind(self) -> Self:
+        table = any(part is not None for part in (self.numbers, self.categories, self.tokens))
+        if sum((self.image is not None, self.sequence is not None, table)) != 1:
+            raise ValueError("a network takes either an image, a sequence, or a table's numbers, categories and tokens")
         return self
 
     @property
     def outputs(self) -> int:
         """Width of the network's last layer."""
-        return self.task.classes if isinstance(self.task, Classification) else 1
+        return 1 if isinstance(self.task, Regression) else self.task.classes

@@ -3,30 +3,43 @@
 The upload contract:
 - an archive or a table at `datasets/<name>/<file>` is a whole dataset; it starts a run at once;
 - loose files below `datasets/<name>/` wait until `datasets/<name>/dataset.yaml` is written, which commits them all;
-- a `dataset.yaml` beside an archive or table holds its settings; writing it again runs the newest one with them.
+- a `dataset.yaml` beside an archive or table holds its settings; writing it again runs the newest one with them;
+- a `dataset.yaml` with `source`, and a list of URIs (`.uris`), start the reading of what they name;
+- `datasets/<name>/replay/<id>/replay.yaml` commits a version's files with those beside it in their place.
 
 A version is named by its content (files and settings), so repeated, late or reordered events find what is there.
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import DatasetConfig, DatasetRequest, SourceFile, parse_config
+from shoal_core.data.config import DatasetConfig, SourceFile, parse_config
+from shoal_core.data.requests import FileList, read_request, relative_name
 from shoal_core.errors import BadConfig, BadDataset, NotFound, ShoalError
 from shoal_core.keys import DatasetKeys
-from shoal_core.registry.names import CONFIG_FILE, MISSPELT_CONFIG_FILE, PREFIX, UploadKey, parse_upload_key
-from shoal_core.registry.records import Source, VersionRun
+from shoal_core.registry.beginning import Begin, Outcome, RunCatalog
+from shoal_core.registry.file_sets import VERSION_LENGTH, collect, read_set
+from shoal_core.registry.names import (
+    CONFIG_FILE,
+    MISSPELT_CONFIG_FILE,
+    PREFIX,
+    REPLAY_FOLDER,
+    UploadKey,
+    matches,
+    parse_upload_key,
+)
+from shoal_core.registry.records import Source
+from shoal_core.registry.replaying import mended_set, parse_replay, replayed_request
+from shoal_core.registry.source_tasks import SourceStarts, SourceTask
 from shoal_core.store import ObjectStore
 
-VERSION_LENGTH = 12
-# One file is one GET; this many at once keeps a Lambda's network busy without running out of connections.
-PARALLEL_READS = 16
+# Which of several archives or tables is the newest is asked of S3 one by one.
+MAX_CONTAINERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,11 @@ class Upload:
     size: int
     order: str
 
+    @property
+    def source(self) -> Source:
+        """The object, as a run names it."""
+        return Source(key=self.key, version=self.version, size=self.size)
+
 
 class Uploads(ObjectStore, Protocol):
     """The bucket that users write to."""
@@ -46,25 +64,17 @@ class Uploads(ObjectStore, Protocol):
         """An object's exact version, size and sha256, from one pass over its bytes. Raises `NotFound`."""
         ...
 
+    def versions(self, prefix: str) -> Iterator[SourceFile]:
+        """Current objects under a prefix, in UTF-8 order, with S3 version, size and ETag."""
+        ...
+
     def modified(self, key: str, version: str | None = None) -> str:
         """When the object was last written; sorts by time. Raises `NotFound`."""
         ...
 
 
-class RunCatalog(Protocol):
+class IngestCatalog(RunCatalog, Protocol):
     """What ingesting needs of the catalog."""
-
-    def begin_run(self, run_id: str, dataset: str, version: str, source: Sequence[Source], order: str) -> bool:
-        """See `shoal_core.aws.catalog.Catalog.begin_run`."""
-
-    def run_of_version(self, dataset: str, version: str) -> VersionRun:
-        """See `shoal_core.aws.catalog.Catalog.run_of_version`."""
-
-    def begin_again(self, run_id: str, failed: VersionRun, source: Sequence[Source]) -> bool:
-        """See `shoal_core.aws.catalog.Catalog.begin_again`."""
-
-    def newest_version(self, dataset: str, version: str, order: str) -> None:
-        """See `shoal_core.aws.catalog.Catalog.newest_version`."""
 
     def latest_version(self, dataset: str) -> str | None:
         """See `shoal_core.aws.catalog.Catalog.latest_version`."""
@@ -80,22 +90,14 @@ class RunCatalog(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of an upload."""
-
-    status: Literal["started", "unchanged", "waiting", "ignored", "refused"]
-    run_id: str | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class Ingest:
-    """The upload's way into the pipeline, over a bucket of uploads, a store of artefacts, a catalog and a starter."""
+    """The upload's way into the pipeline, over a bucket of uploads, a store of artefacts, a catalog and starters."""
 
     uploads: Uploads
     artifacts: ObjectStore
-    catalog: RunCatalog
-    start: Callable[[str, str, str], None]
+    catalog: IngestCatalog
+    begin: Begin
+    sources: SourceStarts
 
     def __call__(self, upload: Upload) -> Outcome:
         """Handle one finished write. What is wrong with the upload is recorded as a failed run, not raised."""
@@ -125,29 +127,65 @@ class Ingest:
             raise BadConfig(f"{upload.key!r} isn't read.", f"Name it {CONFIG_FILE}.")
         if key.is_config:
             return self._commit_set(key.dataset, upload)
+        if key.is_replay:
+            return self._replay(key, upload)
+        if key.replay is not None:
+            return Outcome("waiting", reason="files of a replay wait for its replay.yaml")
         if key.is_container:
-            file = self.uploads.fingerprint(upload.key, upload.version)
-            outcome = self._begin(key.dataset, [file], self._config(key.dataset), upload.order)
-            if not self._beside(key.dataset)[0]:
-                self.catalog.dataset_not_waiting(key.dataset, upload.order)
-            return outcome
+            config = self._config(key.dataset)
+            if config.files is None and not self._is_label_file(key, config):
+                return self._container(key, upload, config)
         return self._wait(key, upload)
 
+    def _container(self, key: UploadKey, upload: Upload, config: DatasetConfig) -> Outcome:
+        """An archive or a table is a whole dataset; a list of URIs names one."""
+        if key.is_list:
+            return self._read_source(key.dataset, upload, config)
+        file = self.uploads.fingerprint(upload.key, upload.version)
+        outcome = self.begin(key.dataset, read_set(key.dataset, [file]), config, upload.order)
+        if not self._has_loose(key.dataset, config):
+            self.catalog.dataset_not_waiting(key.dataset, upload.order)
+        return outcome
+
     def _commit_set(self, dataset: str, upload: Upload) -> Outcome:
-        """`dataset.yaml` was written: run the loose files beside it, or else the newest archive or table."""
+        """`dataset.yaml` was written: read its source, or run the files beside it, or the newest archive or table."""
         config = parse_config(self.uploads.read(upload.key, upload.version))
-        loose, containers = self._beside(dataset)
-        if loose:
-            with ThreadPoolExecutor(PARALLEL_READS) as pool:
-                files = list(pool.map(self.uploads.fingerprint, loose))
+        if config.source is not None:
+            return self._read_source(dataset, upload, config)
+        self.sources.schedule(dataset, None, self._task(dataset, upload))
+        containers: list[UploadKey] = []
+        files = collect(self.artifacts, dataset, self._members(dataset, config, containers), self.uploads.fingerprint)
+        if files is not None:
             self.catalog.dataset_not_waiting(dataset, upload.order)
-            return self._begin(dataset, files, config, upload.order)
+            return self.begin(dataset, files, config, upload.order)
         if containers:
-            newest = max(containers, key=lambda key: (self.uploads.modified(key), key))
-            return self._begin(dataset, [self.uploads.fingerprint(newest)], config, upload.order)
-        note = "dataset.yaml is there; upload an archive, a table or files beside it."
-        self.catalog.dataset_waiting(dataset, note, upload.order)
+            keys = [f"{PREFIX}{dataset}/{container.file}" for container in containers]
+            newest = max(keys, key=lambda key: (self.uploads.modified(key), key))
+            key = parse_upload_key(newest)
+            if key is not None and key.is_list:
+                return self._read_source(dataset, upload, config, newest)
+            return self.begin(dataset, read_set(dataset, [self.uploads.fingerprint(newest)]), config, upload.order)
+        what = f"files that match {', '.join(config.files)}" if config.files else "an archive, a table or files"
+        self.catalog.dataset_waiting(
+            dataset, f"{CONFIG_FILE} is there; upload {what} beside it, then write it again.", upload.order
+        )
         return Outcome("waiting", reason="no data beside dataset.yaml yet")
+
+    def _members(self, dataset: str, config: DatasetConfig, containers: list[UploadKey]) -> Iterator[SourceFile]:
+        """The files that dataset.yaml commits; archives and tables that it doesn't go to `containers`."""
+        for file in self.uploads.versions(f"{PREFIX}{dataset}/"):
+            key = parse_upload_key(file.key)
+            if key is None or key.is_config or key.file.startswith(REPLAY_FOLDER):
+                continue
+            if _is_member(key, config):
+                yield file
+            elif config.files is None:
+                containers.append(key)
+                if len(containers) > MAX_CONTAINERS:
+                    raise BadDataset(
+                        f"Dataset {dataset!r} has more than {MAX_CONTAINERS:,} archives and tables.",
+                        "Name those that belong together in dataset.yaml, for example `files: '*.csv'`.",
+                    )
 
     def _wait(self, key: UploadKey, upload: Upload) -> Outcome:
         """A loose file was written: it waits, unless the dataset.yaml that commits it came before this event."""
@@ -169,18 +207,24 @@ class Ingest:
         newest = self.catalog.latest_version(dataset)
         if newest is None:
             return False
-        request = DatasetRequest.model_validate_json(self.artifacts.read(DatasetKeys(dataset, newest).request))
-        return any((entry.key, entry.version) == (upload.key, upload.version) for entry in request.files)
+        files = FileList(self.artifacts, read_request(self.artifacts, DatasetKeys(dataset, newest)))
+        name = upload.key.removeprefix(f"{PREFIX}{dataset}/").encode("utf-8", "replace")
+        index = bisect.bisect_left(
+            files, name, key=lambda entry: relative_name(entry, dataset).encode("utf-8", "replace")
+        )
+        return any((entry.key, entry.version) == (upload.key, upload.version) for entry in files.part(index, index + 1))
 
-    def _beside(self, dataset: str) -> tuple[list[str], list[str]]:
-        loose: list[str] = []
-        containers: list[str] = []
-        for key in self.uploads.keys(f"{PREFIX}{dataset}/"):
-            parsed = parse_upload_key(key)
-            if parsed is None or parsed.is_config:
-                continue
-            (containers if parsed.is_container else loose).append(key)
-        return loose, containers
+    def _has_loose(self, dataset: str, config: DatasetConfig) -> bool:
+        """Whether files wait beside an archive or table; the first one found is the answer."""
+        keys = (parse_upload_key(key) for key in self.uploads.keys(f"{PREFIX}{dataset}/"))
+        return any(
+            _is_member(key, config) and not key.file.startswith(REPLAY_FOLDER)
+            for key in keys
+            if key and not key.is_config
+        )
+
+    def _is_label_file(self, key: UploadKey, config: DatasetConfig) -> bool:
+        return config.labels is not None and config.labels.file == key.file
 
     def _config(self, dataset: str) -> DatasetConfig:
         try:
@@ -188,62 +232,46 @@ class Ingest:
         except NotFound:
             return DatasetConfig()
 
-    def _begin(self, dataset: str, files: list[SourceFile], config: DatasetConfig, order: str) -> Outcome:
-        """Record the version and its run, then start it; each step finds it done when it was."""
-        if not any(file.size for file in files):
-            raise BadDataset(f"The upload {files[0].key[:200]!r} is empty (0 bytes).", "Upload a file with content.")
-        version = version_of(files, config)
-        source = _sources(files)
-        run_id, is_new = self._run_of(dataset, version, source, order)
-        request = DatasetRequest(dataset=dataset, version=version, files=tuple(files), config=config)
-        data = canonical_json(request.model_dump(mode="json"))
-        self.artifacts.write_new(DatasetKeys(dataset, version).request, data, "application/json")
-        self.catalog.newest_version(dataset, version, order)
-        self.start(run_id, dataset, version)
-        return Outcome("started" if is_new else "unchanged", run_id)
+    def _replay(self, key: UploadKey, upload: Upload) -> Outcome:
+        """`replay.yaml` was written: the version's files with the mended ones, or the version's run once more."""
+        replay = parse_replay(self.uploads.read(upload.key, upload.version), upload.key)
+        request = replayed_request(self.artifacts, key.dataset, replay.version, upload.key)
+        folder = upload.key.rpartition("/")[0] + "/"
+        mended = {
+            file.key.removeprefix(folder): file
+            for file in self.uploads.versions(folder)
+            if file.key != upload.key and not file.key.endswith("/")
+        }
+        files = mended_set(self.artifacts, request, mended, self.uploads.fingerprint)
+        return self.begin(key.dataset, files, request.config, upload.order, [upload.source], again=not mended)
 
-    def _run_of(self, dataset: str, version: str, source: list[Source], order: str) -> tuple[str, bool]:
-        """The run of a version, and whether it is new.
+    def _task(self, dataset: str, upload: Upload, key: str | None = None) -> SourceTask:
+        version = upload.version if key is None else None
+        return SourceTask.of(dataset, key or upload.key, version, upload.source, upload.order)
 
-        A version has one run, whatever the events do; a failed one gets a successor when its bytes are uploaded again.
-        A repeated event doesn't count as an upload: its object versions are those that the failed run was made from.
-        """
-        first = f"{dataset}-{version}"
-        if self.catalog.begin_run(first, dataset, version, source, order):
-            return first, True
-        last = self.catalog.run_of_version(dataset, version)
-        if last.failed and not set(last.source) & set(source):
-            successor = f"{first}-{last.attempt + 1}"
-            if self.catalog.begin_again(successor, last, source):
-                return successor, True
-            last = self.catalog.run_of_version(dataset, version)
-        return last.run_id, False
+    def _read_source(self, dataset: str, upload: Upload, config: DatasetConfig, key: str | None = None) -> Outcome:
+        """Start the state machine that reads a source and then begins a version of what it found."""
+        task = self._task(dataset, upload, key)
+        what = config.source.title if config.source is not None else task.key
+        self.catalog.dataset_waiting(dataset, f"Reading {what}.", upload.order)
+        if config.source is not None:
+            self.sources.schedule(dataset, config.schedule, task)
+        self.sources.start(task)
+        return Outcome("reading", reason=f"{what} is being read")
 
     def _refuse(self, upload: Upload, error: ShoalError) -> Outcome:
         identity = f"{upload.key}\n{upload.version}".encode()
         run_id = f"refused-{hashlib.sha256(identity).hexdigest()[:VERSION_LENGTH]}"
         # The name may be what is wrong with the upload; it is shown, never used.
         dataset = upload.key[len(PREFIX) :].partition("/")[0][:80]
-        source = [Source(key=upload.key, version=upload.version, size=upload.size)]
-        self.catalog.refuse_upload(run_id, dataset, source, type(error).__name__, str(error))
+        self.catalog.refuse_upload(run_id, dataset, [upload.source], type(error).__name__, str(error))
         return Outcome("refused", run_id, str(error))
 
 
-def version_of(files: Sequence[SourceFile], config: DatasetConfig) -> str:
-    """The version that these bytes and settings make: 12 hex digits of a sha256.
-
-    The names of loose files count (their folders are classes), the name of a single archive or table doesn't.
-    """
-    contents = sorted((_identity(file.key) if len(files) > 1 else "", file.sha256 or "") for file in files)
-    settings = config.model_dump(mode="json", exclude_defaults=True)
-    data = canonical_json({"files": contents, "config": settings})
-    return hashlib.sha256(data).hexdigest()[:VERSION_LENGTH]
-
-
-def _identity(key: str) -> str:
-    return key[len(PREFIX) :].partition("/")[2]
-
-
-def _sources(files: Iterable[SourceFile], limit: int = 20) -> list[Source]:
-    """The first files, for people; request.json has them all."""
-    return [Source(key=file.key, version=file.version, size=file.size) for file in list(files)[:limit]]
+def _is_member(key: UploadKey, config: DatasetConfig) -> bool:
+    """Whether dataset.yaml commits the file: one that its patterns match or, without patterns, a loose one."""
+    if config.files is not None:
+        return matches(key.file, config.files)
+    if config.labels is not None and config.labels.file == key.file:
+        return True
+    return not key.is_container

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shoal_core.registry.openapi_inference import SCHEMAS, inference_paths
 from shoal_core.registry.records import Predictions, Problem
 
 _REF = "#/components/schemas/{model}"
@@ -11,7 +12,7 @@ OPEN_PATHS = frozenset({"/healthz", "/openapi.json"})
 
 
 def with_predict(document: dict[str, Any]) -> dict[str, Any]:
-    """Add `POST /models/{name}/predict`, the problem schema and the bearer token to the control plane's document."""
+    """Add the data plane, the problem schema and the bearer token to the control plane's document."""
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for model in (Predictions, Problem):
@@ -26,9 +27,12 @@ def with_predict(document: dict[str, Any]) -> dict[str, Any]:
         "properties": {"message": {"type": "string", "enum": ["Unauthorized", "Forbidden"]}},
     }
     document["security"] = [{"token": []}]
+    schemas.update(SCHEMAS)
     document["paths"]["/models/{name}/predict"] = {"post": _operation()}
+    problems = {str(status): value for status, value in problem_responses(400, 404, 413, 503).items()}
+    document["paths"].update(inference_paths(problems))
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for operation in (value for method, value in operations.items() if method != "parameters"):
             if path in OPEN_PATHS:
                 operation["security"] = []
             else:
@@ -69,6 +73,7 @@ def _operation() -> dict[str, Any]:
                         "additionalProperties": False,
                     }
                 },
+                "text/plain": {"schema": {"type": "string"}},
                 "application/octet-stream": binary,
                 "image/png": binary,
                 "image/jpeg": binary,

@@ -60,6 +60,8 @@ class Progress(Record):
 
     shards_done: int = 0
     shards_total: int = 0
+    packs_done: int = 0
+    packs_total: int = 0
     round: int = 0
     rounds: int = 0
     loss: float | None = None
@@ -146,6 +148,7 @@ class ModelVersion(Record):
     digest: str = Field(description="sha256 of model.onnx")
     bytes: int
     created_at: str
+    optimization: dict[str, Any] = Field(default_factory=dict, description="the candidates, and which one is served")
 
 
 class Model(Record):
@@ -179,6 +182,7 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="what is wrong, with what")
     fix: str = Field(description="what to do about it")
+    error: str = Field(description="both in one text, for clients of the Open Inference Protocol")
 
 
 class ClassPrediction(Record):
@@ -186,6 +190,13 @@ class ClassPrediction(Record):
 
     label: str
     probability: float | None
+    probabilities: dict[str, float | None]
+
+
+class LabelsPrediction(Record):
+    """What a model of several labels answers for one instance: those at least as likely as not, the likeliest first."""
+
+    labels: list[str]
     probabilities: dict[str, float | None]
 
 
@@ -201,7 +212,7 @@ class Predictions(Record):
     model: str
     version: int
     task: str
-    predictions: list[ClassPrediction | ValuePrediction]
+    predictions: list[ClassPrediction | LabelsPrediction | ValuePrediction]
 
 
 class Health(Record):

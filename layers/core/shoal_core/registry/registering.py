@@ -32,6 +32,7 @@ def register_model(
     dataset_version: str,
     model: bytes,
     metrics: Mapping[str, Any],
+    optimization: Mapping[str, Any],
     created_at: str,
 ) -> ModelVersion:
     """Register a run's model under its dataset's name; the same run again gets the same version.
@@ -50,6 +51,7 @@ def register_model(
         digest=hashlib.sha256(model).hexdigest(),
         bytes=len(model),
         created_at=created_at,
+        optimization=dict(optimization),
     )
     keys = ModelKeys(dataset, version.version)
     artifacts.write(keys.onnx, model)

@@ -107,6 +107,8 @@ def _progress(run: Item, settings: Mapping[str, Any]) -> Progress:
     return Progress(
         shards_done=len(run.get("shards_done", ())),
         shards_total=run.get("shards_total", 0),
+        packs_done=len(run.get("packs_done", ())),
+        packs_total=run.get("packs_total", 0),
         round=last.round if last else 0,
         rounds=settings.get("rounds", 0),
         loss=last.loss if last else None,
@@ -193,7 +195,7 @@ def model_view(items: Iterable[Item], endpoint: str = "", spec: Mapping[str, Any
         task=record["task"],
         aliases={"production": record["production"]},
         versions=versions,
-        inputs=dict(spec["image"] or spec["table"]) if spec else {},
+        inputs=dict(spec[spec["kind"]]) if spec else {},
         classes=list(target["classes"]) if target.get("classes") else None,
         endpoint=endpoint,
     )

@@ -1,4 +1,4 @@
-"""From a request's bytes to predictions, for people: image bytes or JSON rows in, labels or values out."""
+"""From a request's bytes to predictions, for people: an image, a text or JSON in, labels or values out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from shoal_core.errors import BadRequest, TooLarge
 from shoal_core.serving.sessions import ServedModel, outputs
 
 MAX_INSTANCES = 1000
+THRESHOLD = 0.5
+"""Of several labels, those apply that are at least as likely as this: as the metrics have it."""
 
 
 def predict(model: ServedModel, body: bytes, content_type: str) -> dict[str, Any]:
@@ -24,12 +26,15 @@ def predict(model: ServedModel, body: bytes, content_type: str) -> dict[str, Any
 
     Args:
         model: The version that serves.
-        body: One image file, or JSON: `{"instances": [...]}`, a list, or one row.
-        content_type: The request's; `image/*` and `application/octet-stream` mean one image, all else is JSON.
+        body: One image file, one text, or JSON: `{"instances": [...]}`, a list, or one row (of a model of sequences
+            `{"rows": [...]}`, oldest row first).
+        content_type: The request's; `image/*` and `application/octet-stream` mean one image, `text/plain` one text for
+            a model of one text column, all else is JSON.
 
     Returns:
         `{"model", "version", "task", "predictions": [...]}`, predictions in the order of the instances: `label`,
-        `probability` and `probabilities` (classification) or `value` (regression).
+        `probability` and `probabilities` (classification), `labels` (those with a probability of at least 1/2, the
+        likeliest first) and `probabilities` (multilabel), or `value` (regression).
 
     Raises:
         BadInput: The body doesn't hold what the model takes; names the instance and the fix.
@@ -49,9 +54,13 @@ def _tensors(spec: PreprocessingSpec, body: bytes, content_type: str) -> dict[st
         raise BadRequest("The request has no body.", _expected(spec))
     if content_type.startswith("image/") or content_type == "application/octet-stream":
         return {"image": spec.encode_image(body)[np.newaxis]}
+    if content_type == "text/plain":
+        return spec.encode_rows([{_only_text(spec): _decoded(body)}])
     instances = _instances(spec, body)
     if spec.kind == "table":
         return spec.encode_rows(instances)
+    if spec.kind == "sequence":
+        return spec.encode_windows(instances)
     return {"image": np.stack([_image(spec, entry, number) for number, entry in enumerate(instances, 1)])}
 
 
@@ -89,6 +98,20 @@ def _image(spec: PreprocessingSpec, instance: dict[str, Any], number: int) -> ND
     return spec.encode_image(data, f"Instance {number}")
 
 
+def _only_text(spec: PreprocessingSpec) -> str:
+    """The name of the column of a model that takes one text and nothing else."""
+    if spec.table is None or len(spec.table.names) != 1 or not spec.table.texts:
+        raise BadRequest("The model doesn't take one text.", _expected(spec))
+    return spec.table.texts[0].name
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The text isn't UTF-8: byte {error.start} is wrong.", "Send it as UTF-8.") from error
+
+
 def _json_type(value: object) -> str:
     names = {list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
     return names.get(type(value), "null")
@@ -97,6 +120,12 @@ def _json_type(value: object) -> str:
 def _expected(spec: PreprocessingSpec) -> str:
     if spec.kind == "image":
         return 'Send an image file with Content-Type image/png (or its own), or JSON {"instances": [{"b64": "..."}]}.'
+    if spec.table is not None and len(spec.table.names) == 1 and spec.table.texts:
+        name = json.dumps(spec.table.texts[0].name)
+        return f'Send a text with Content-Type text/plain, or JSON {{"instances": [{{{name}: "..."}}]}}.'
+    if spec.sequence is not None:
+        rows = f"{spec.sequence.window} rows, oldest first"
+        return f'Send JSON such as {{"instances": [{{"rows": [{{"COLUMN": VALUE}}, ...]}}]}} with {rows}.'
     return 'Send JSON such as {"instances": [{"COLUMN": VALUE}]}; GET the model to see its columns.'
 
 
@@ -104,6 +133,8 @@ def _predictions(spec: PreprocessingSpec, result: NDArray[np.float32]) -> list[d
     if spec.target.task == "regression":
         return [{"value": _finite(value)} for value in result.reshape(-1).tolist()]
     classes = spec.target.classes
+    if spec.target.task == "multilabel":
+        return [_labels(classes, row) for row in result.tolist()]
     return [
         {
             "label": classes[index],
@@ -112,6 +143,14 @@ def _predictions(spec: PreprocessingSpec, result: NDArray[np.float32]) -> list[d
         }
         for row, index in zip(result.tolist(), result.argmax(axis=1).tolist(), strict=True)
     ]
+
+
+def _labels(classes: Sequence[str], row: Sequence[float]) -> dict[str, Any]:
+    chosen = sorted((index for index, value in enumerate(row) if value >= THRESHOLD), key=lambda index: -row[index])
+    return {
+        "labels": [classes[index] for index in chosen],
+        "probabilities": {label: _finite(value) for label, value in zip(classes, row, strict=True)},
+    }
 
 
 def _finite(value: float) -> float | None:

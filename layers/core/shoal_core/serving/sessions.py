@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import onnxruntime as ort
 
 from shoal_core.data.spec import PreprocessingSpec
+from shoal_core.errors import NotFound
 from shoal_core.keys import ModelKeys
 from shoal_core.store import ObjectStore
 
@@ -67,7 +68,7 @@ class ModelCache:
 
     def production(self, name: str) -> ServedModel:
         """The version that serves now. Raises `NotFound` when there is no such model."""
-        return self._version(name, self._alias(name))
+        return self.version(name, self._alias(name))
 
     def _alias(self, name: str) -> int:
         known = self._aliases.get(name)
@@ -76,7 +77,8 @@ class ModelCache:
             self._aliases[name] = known
         return known[1]
 
-    def _version(self, name: str, version: int) -> ServedModel:
+    def version(self, name: str, version: int) -> ServedModel:
+        """One version, whatever alias points at it. Raises `NotFound` when there is no such version."""
         key = (name, version)
         if key not in self._models:
             self._models[key] = self._load(name, version)
@@ -86,7 +88,12 @@ class ModelCache:
 
     def _load(self, name: str, version: int) -> ServedModel:
         keys = ModelKeys(name, version)
-        model = self.artifacts.read(keys.onnx)
+        try:
+            model = self.artifacts.read(keys.onnx)
+        except NotFound as error:
+            raise NotFound(
+                f"Model {name!r} has no version {version}.", f"See GET /models/{name} for those it has."
+            ) from error
         spec = PreprocessingSpec.model_validate_json(self.artifacts.read(keys.spec))
         return ServedModel(name, version, spec, session_of(model, self.memory_mb), len(model))
 

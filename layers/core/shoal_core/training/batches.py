@@ -188,12 +188,16 @@ class BatchStream:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self._seed, epoch, draw))))
 
     def _gather(self, places: NDArray[np.int64]) -> Tensors:
+        """Samples by their places, those of one shard together: every row is copied once."""
+        places = places[np.argsort(places[:, 0], kind="stable")]
+        shards, starts = np.unique(places[:, 0], return_index=True)
+        edges = [*starts.tolist(), len(places)]
         batch: Tensors = {}
-        for shard in np.unique(places[:, 0]).tolist():
-            chosen = places[:, 0] == shard
-            rows = places[chosen, 1]
+        for shard, start, stop in zip(shards.tolist(), edges, edges[1:], strict=False):
+            rows = places[start:stop, 1]
             for name, array in self._load(self._shards[shard]).items():
                 if name not in batch:
                     batch[name] = np.empty((len(places), *array.shape[1:]), array.dtype)
-                batch[name][chosen] = array[rows]
+                # Rows are in range; checking them again would copy them twice.
+                np.take(array, rows, axis=0, out=batch[name][start:stop], mode="clip")
         return batch

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.shards import Tensors, decode_shard, encode_shard, read_metadata
 from shoal_core.errors import BadInput
-from shoal_core.training.metrics import Score
+from shoal_core.training.class_metrics import Score
 
 PARAMETER = "param."
 STATE = "state."

@@ -17,7 +17,9 @@ from shoal_core.errors import BadInput, BadRequest, NotFound
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.batches import load_shard
+from shoal_core.training.candidates import read_optimization
 from shoal_core.training.metrics import AnyCounts, Counts, Metrics, merge_counts, metrics_of, summary
+from shoal_core.training.multilabel import THRESHOLD
 from shoal_core.training.rounds import read_manifest, read_settings
 from shoal_core.training.scoring import (
     Predict,
@@ -30,7 +32,7 @@ from shoal_core.training.sessions import Session, session_of
 from shoal_core.training.settings import TrainingSettings
 from shoal_core.training.states import evaluation_items
 
-OUTPUTS: dict[Task, str] = {"classification": "probabilities", "regression": "value"}
+OUTPUTS: dict[Task, str] = {"classification": "probabilities", "multilabel": "probabilities", "regression": "value"}
 """The output of an exported model that is scored."""
 # A matrix of 1,000 classes takes megabytes; an item of the catalog holds 400 KB.
 MAX_SHOWN_MATRIX = 100
@@ -53,7 +55,8 @@ class ShardEvaluation(_Record):
 class Baseline(_Record):
     """What predicting without looking at the input achieves, learnt from the training split.
 
-    `always` is the answer it always gives: the most frequent class, or the mean of the target.
+    `always` is the answer it always gives: the most frequent class, the labels that most samples have (empty when there
+    are none), or the mean of the target.
     """
 
     always: str | float
@@ -89,7 +92,7 @@ class Evaluation(_Record):
         """
         metrics = self.metrics.model_dump(mode="json")
         if len(metrics.get("classes", ())) > MAX_SHOWN_MATRIX:
-            del metrics["confusion_matrix"]
+            metrics.pop("confusion_matrix", None)
         return {
             **metrics,
             "split": self.split,
@@ -98,7 +101,7 @@ class Evaluation(_Record):
 
 
 def evaluate_shard(artifacts: ObjectStore, run_id: str, shard: int) -> ShardEvaluation:
-    """Score the run's model on one item of the evaluation Map; what is already there is returned as it is.
+    """Score the run's served model on one item of the evaluation Map; what is already there is returned as it is.
 
     Args:
         artifacts: The artifacts bucket.
@@ -106,7 +109,7 @@ def evaluate_shard(artifacts: ObjectStore, run_id: str, shard: int) -> ShardEval
         shard: The item, from 0. Where the split has more shards than items, it covers several of them.
 
     Raises:
-        NotFound: The run isn't finished.
+        NotFound: The run's model isn't optimised yet.
         BadRequest: No such item.
         BadDataset: A shard isn't what the manifest says.
         TrainingDiverged: An answer isn't finite.
@@ -188,23 +191,28 @@ def _baseline_answers(manifest: Manifest, settings: TrainingSettings, samples: i
     if settings.task == "regression":
         return np.full(samples, settings.target_mean, np.float64)
     counts = np.array([manifest.statistics.classes.get(label, 0) for label in settings.classes], np.float64)
-    return np.tile(counts / counts.sum(), (samples, 1))
+    whole = counts.sum() if settings.task == "classification" else max(1, manifest.statistics.samples)
+    return np.tile(counts / whole, (samples, 1))
 
 
 def _baseline(manifest: Manifest, settings: TrainingSettings, counts: AnyCounts) -> Baseline:
     answers = _baseline_answers(manifest, settings, 1)
-    always = settings.target_mean if settings.task == "regression" else settings.classes[int(answers[0].argmax())]
+    always: str | float = settings.target_mean
+    if settings.task == "classification":
+        always = settings.classes[int(answers[0].argmax())]
+    elif settings.task == "multilabel":
+        chosen = zip(settings.classes, answers[0].tolist(), strict=True)
+        always = ", ".join(label for label, share in chosen if share >= THRESHOLD)
     return Baseline(always=always, metrics=summary(metrics_of(counts, list(settings.classes))))
 
 
 def _read_model(artifacts: ObjectStore, run_id: str) -> bytes:
-    key = RunKeys(run_id).model
+    """The model that will be served: what is told of it has to be its own."""
     try:
-        return artifacts.read(key)
+        key = read_optimization(artifacts, run_id).model_key
     except NotFound as error:
-        raise NotFound(
-            f"Model {key!r} is missing: run {run_id!r} isn't finished.", "Merge its last round first."
-        ) from error
+        raise NotFound(f"Run {run_id!r} has no model to serve yet.", "Optimize its model first.") from error
+    return artifacts.read(key)
 
 
 def _read_shard(artifacts: ObjectStore, run_id: str, shard: int) -> ShardEvaluation:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from shoal_core.training.metrics import Score
+from shoal_core.training.class_metrics import Score
 
 
 class RoundResult(BaseModel):

@@ -35,7 +35,7 @@ from shoal_core.training.rounds import (
     require_round,
     step_learning_rate,
 )
-from shoal_core.training.scoring import Predict, score_shards, softmax
+from shoal_core.training.scoring import Predict, score_shards, sigmoid, softmax
 from shoal_core.training.sessions import Session, session_of
 from shoal_core.training.settings import TrainingSettings
 from shoal_core.training.states import (
@@ -153,6 +153,8 @@ def predictor(session: Session, checkpoint: Checkpoint, settings: TrainingSettin
         answers = session.run(batch | feeds)
         if settings.task == "classification":
             return softmax(answers["logits"])
+        if settings.task == "multilabel":
+            return sigmoid(answers["logits"])
         return answers["prediction"].astype(np.float64) * settings.target_std + settings.target_mean
 
     return predict
@@ -192,7 +194,8 @@ def _callbacks(settings: TrainingSettings) -> list[Callback]:
 
 def _chance(settings: TrainingSettings) -> float:
     """About the training loss of an answer that doesn't look at its input; regression targets are standardised."""
-    return math.log(len(settings.classes)) if settings.task == "classification" else 1.0
+    chances = {"classification": math.log(max(2, len(settings.classes))), "multilabel": math.log(2)}
+    return chances.get(settings.task, 1.0)
 
 
 def _commit(

@@ -16,21 +16,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from shoal_core.errors import TrainingDiverged
-from shoal_core.training.curves import Area, calibration_error, error_quantile, mean_area, pr_area, roc_area
+from shoal_core.training.class_metrics import (
+    ClassMetrics,
+    Record,
+    Score,
+    class_areas,
+    count_scores,
+    mean,
+    per_class,
+    ratio,
+    require_finite,
+    value,
+)
+from shoal_core.training.curves import calibration_error, error_quantile, mean_area
 from shoal_core.training.exact_sums import ExactSum
-from shoal_core.training.tallies import Tally, TallyField, error_places, score_bins, score_bits, score_places
-
-Score = tuple[float, float]
-"""Higher is better, compared element by element: the second breaks ties of the first."""
-
+from shoal_core.training.multilabel import MultilabelCounts, MultilabelMetrics
+from shoal_core.training.tallies import Tally, TallyField, error_places
 
 CALIBRATION_BINS = 15
 TOP_K = (3, 5)
@@ -38,23 +45,7 @@ ERROR_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 _CONFIDENCE_UNIT = 2**32
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClassMetrics(_Record):
-    """Metrics of one class; areas are one-vs-rest, None where there are no samples of the class, or no others."""
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    samples: int
-    roc_auc: float | None = None
-    pr_auc: float | None = None
-
-
-class ClassificationMetrics(_Record):
+class ClassificationMetrics(Record):
     """What a classifier achieved; `precision`, `recall` and `f1` are macro averages, `loss` is mean cross-entropy.
 
     `roc_auc` and `pr_auc` (average precision) are those of the second class where there are two, else means over the
@@ -86,7 +77,7 @@ class ClassificationMetrics(_Record):
         return self.accuracy, -self.loss
 
 
-class RegressionMetrics(_Record):
+class RegressionMetrics(Record):
     """What a regressor achieved, in the target's own units.
 
     `absolute_error_quantiles` are by share ("0.9": nine of ten errors are no larger), to 0.4 %.
@@ -98,17 +89,17 @@ class RegressionMetrics(_Record):
     rmse: float
     r2: float
     median_absolute_error: float | None = None
-    absolute_error_quantiles: dict[str, float] = {}
+    absolute_error_quantiles: dict[str, float] = Field(default={})
 
     def score(self) -> Score:
         """The lower root mean squared error, ties broken by the lower absolute error."""
         return -self.rmse, -self.mae
 
 
-Metrics = Annotated[ClassificationMetrics | RegressionMetrics, Field(discriminator="task")]
+Metrics = Annotated[ClassificationMetrics | MultilabelMetrics | RegressionMetrics, Field(discriminator="task")]
 
 
-class ClassificationCounts(_Record):
+class ClassificationCounts(Record):
     """Mergeable counts of a classifier's answers.
 
     `confusion` is [C, C] (rows: truth), `loss` the summed cross-entropy. `scores` counts the probabilities of each
@@ -132,7 +123,7 @@ class ClassificationCounts(_Record):
     @classmethod
     def of(cls, probabilities: NDArray[np.floating], target: NDArray[np.integer]) -> Self:
         """Count a batch: probabilities [N, C] that sum to 1 per row, target int64 [N]."""
-        _require_finite(probabilities)
+        require_finite(probabilities)
         classes = probabilities.shape[1]
         predicted = probabilities.argmax(axis=1)
         pairs = np.bincount(target * classes + predicted, minlength=classes * classes).reshape(classes, classes)
@@ -146,7 +137,7 @@ class ClassificationCounts(_Record):
         return cls(
             confusion=tuple(map(tuple, pairs.tolist())),
             loss=ExactSum.of(losses.tolist()),
-            scores=_count_scores(probabilities, target),
+            scores=count_scores(probabilities, np.arange(classes) == target[:, None]),
             calibration=_count_confidence(probabilities.max(axis=1), predicted == target),
             top=tuple(int((rank < k).sum()) for k in TOP_K),
         )
@@ -172,17 +163,12 @@ class ClassificationCounts(_Record):
         confusion = np.array(self.confusion, np.int64)
         hits = np.diag(confusion)
         truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-        precision, recall = _ratio(hits, predicted), _ratio(hits, truth)
-        f1 = _ratio(2 * hits, truth + predicted)
+        precision, recall = ratio(hits, predicted), ratio(hits, truth)
+        f1 = ratio(2 * hits, truth + predicted)
         present = (truth + predicted) > 0
         samples = int(truth.sum())
         accuracy = float(hits.sum()) / samples if samples else 0.0
-        roc, pr = self._areas()
-        columns = zip(classes, precision.tolist(), recall.tolist(), f1.tolist(), truth.tolist(), roc, pr, strict=True)
-        per_class = [
-            ClassMetrics(label=label, precision=p, recall=r, f1=f, samples=n, roc_auc=_value(a), pr_auc=_value(b))
-            for label, p, r, f, n, a, b in columns
-        ]
+        roc, pr = areas = class_areas(self.scores, len(confusion))
         overall = slice(1, 2) if len(classes) == 2 else slice(None)
         roc_auc = mean_area([area for area in roc[overall] if area])
         pr_auc = mean_area([area for area in pr[overall] if area])
@@ -192,36 +178,22 @@ class ClassificationCounts(_Record):
             samples=samples,
             loss=self.loss.value() / samples if samples else 0.0,
             accuracy=accuracy,
-            precision=_mean(precision[present]),
-            recall=_mean(recall[present]),
-            f1=_mean(f1[present]),
+            precision=mean(precision[present]),
+            recall=mean(recall[present]),
+            f1=mean(f1[present]),
             # With exactly one label per sample every false positive is a false negative, so micro F1 is the accuracy.
             micro_f1=accuracy,
             classes=classes,
-            per_class=per_class,
+            per_class=per_class(classes, hits, truth, predicted, areas),
             confusion_matrix=confusion.tolist(),
-            roc_auc=_value(roc_auc),
+            roc_auc=value(roc_auc),
             roc_auc_error=roc_auc.error if roc_auc else None,
-            pr_auc=_value(pr_auc),
+            pr_auc=value(pr_auc),
             pr_auc_error=pr_auc.error if pr_auc else None,
             calibration_error=self._calibration_error(),
             top_3_accuracy=top.get(3),
             top_5_accuracy=top.get(5),
         )
-
-    def _areas(self) -> tuple[list[Area | None], list[Area | None]]:
-        """ROC and precision-recall area of each class."""
-        classes = len(self.confusion)
-        bins = score_bins(score_bits(classes))
-        roc: list[Area | None] = []
-        pr: list[Area | None] = []
-        edges = np.searchsorted(self.scores.places, np.arange(classes + 1) * 2 * bins)
-        for index, (start, stop) in enumerate(pairwise(edges.tolist())):
-            own = Tally(self.scores.places[start:stop] - index * 2 * bins, self.scores.counts[start:stop])
-            negative, positive = own.dense(2 * bins).reshape(2, bins)
-            roc.append(roc_area(positive, negative))
-            pr.append(pr_area(positive, negative))
-        return roc, pr
 
     def _calibration_error(self) -> float | None:
         if not self.calibration.total:
@@ -230,7 +202,7 @@ class ClassificationCounts(_Record):
         return calibration_error(samples, right, confidence / _CONFIDENCE_UNIT)
 
 
-class RegressionCounts(_Record):
+class RegressionCounts(Record):
     """Mergeable sums of a regressor's errors, in the target's own units.
 
     The squares of a float32 target are exact in float64, so R² suffers no cancellation however far the mean is from 0.
@@ -248,7 +220,7 @@ class RegressionCounts(_Record):
     @classmethod
     def of(cls, prediction: NDArray[np.floating], target: NDArray[np.floating]) -> Self:
         """Sum up a batch: prediction [N] or [N, 1], target float32 [N]."""
-        _require_finite(prediction)
+        require_finite(prediction)
         truth = target.astype(np.float64).ravel()
         error = prediction.astype(np.float64).ravel() - truth
         return cls(
@@ -290,7 +262,7 @@ class RegressionCounts(_Record):
         )
 
 
-AnyCounts = ClassificationCounts | RegressionCounts
+AnyCounts = ClassificationCounts | MultilabelCounts | RegressionCounts
 Counts = Annotated[AnyCounts, Field(discriminator="task")]
 
 
@@ -308,20 +280,25 @@ def add_counts(left: AnyCounts, right: AnyCounts) -> AnyCounts:
     match left, right:
         case ClassificationCounts(), ClassificationCounts():
             return left.merge(right)
+        case MultilabelCounts(), MultilabelCounts():
+            return left.merge(right)
         case RegressionCounts(), RegressionCounts():
             return left.merge(right)
     raise TypeError(f"Can't merge counts of {left.task} with counts of {right.task}.")
 
 
 def metrics_of(counts: AnyCounts, classes: list[str]) -> Metrics:
-    """The metrics of counts of either task; `classes` is ignored for regression."""
-    return counts.metrics(classes) if isinstance(counts, ClassificationCounts) else counts.metrics()
+    """The metrics of counts of any task; `classes` is ignored for regression."""
+    return counts.metrics() if isinstance(counts, RegressionCounts) else counts.metrics(classes)
 
 
 _SUMMARY: dict[str, tuple[str, ...]] = {
     "classification": (
         "loss", "accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "calibration_error",
         "top_3_accuracy", "top_5_accuracy",
+    ),
+    "multilabel": (
+        "loss", "subset_accuracy", "hamming_loss", "micro_f1", "precision", "recall", "f1", "roc_auc", "pr_auc",
     ),
     "regression": ("mae", "rmse", "r2", "median_absolute_error"),
 }  # fmt: skip
@@ -333,38 +310,9 @@ def summary(metrics: Metrics) -> dict[str, float]:
     return {name: value for name, value in values if value is not None}
 
 
-def _count_scores(probabilities: NDArray[np.floating], target: NDArray[np.integer]) -> Tally:
-    """Scores of each class at place (2 class + truth) bins + bin."""
-    classes = probabilities.shape[1]
-    bits = score_bits(classes)
-    truth = np.arange(classes) == target[:, None]
-    rows = 2 * np.arange(classes) + truth
-    return Tally.of((rows * score_bins(bits) + score_places(probabilities, bits)).ravel())
-
-
 def _count_confidence(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> Tally:
     """Samples, right answers and summed confidence at place 15 row + bin; bins are open below, closed above."""
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
     units = np.rint(confidence.astype(np.float64) * _CONFIDENCE_UNIT).astype(np.int64)
     places = np.concatenate([bins, bins + CALIBRATION_BINS, bins + 2 * CALIBRATION_BINS])
     return Tally.of(places, np.concatenate([np.ones_like(bins), right.astype(np.int64), units]))
-
-
-def _value(area: Area | None) -> float | None:
-    return area.value if area else None
-
-
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(len(part), np.float64), where=whole > 0)
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return math.fsum(values.tolist()) / len(values) if len(values) else 0.0
-
-
-def _require_finite(answers: NDArray[np.floating]) -> None:
-    if not np.isfinite(answers).all():
-        raise TrainingDiverged(
-            "The model's answers contain NaN or infinite numbers.",
-            "Lower training.learning_rate in dataset.yaml and upload again.",
-        )

@@ -13,9 +13,16 @@ from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
 
 DECAY_FACTOR = 0.1
-_DEFAULT_LOSSES: dict[Task, Loss] = {"classification": "cross_entropy", "regression": "squared"}
+MAX_POSITIVE_WEIGHT = 100.0
+"""A rarer label would let single samples decide a step."""
+_DEFAULT_LOSSES: dict[Task, Loss] = {
+    "classification": "cross_entropy",
+    "multilabel": "binary",
+    "regression": "squared",
+}
 _LOSSES: dict[Task, tuple[Loss, ...]] = {
     "classification": ("cross_entropy", "focal"),
+    "multilabel": ("binary",),
     "regression": ("squared", "absolute", "huber"),
 }
 _DEFAULT_GAMMA, _DEFAULT_DELTA = 2.0, 1.0
@@ -24,7 +31,7 @@ _DEFAULT_GAMMA, _DEFAULT_DELTA = 2.0, 1.0
 _BELONGS: dict[str, tuple[Literal["optimizer", "loss", "schedule"], tuple[str, ...]]] = {
     "momentum": ("optimizer", ("sgd",)),
     "nesterov": ("optimizer", ("sgd",)),
-    "class_weights": ("loss", ("cross_entropy", "focal")),
+    "class_weights": ("loss", ("cross_entropy", "focal", "binary")),
     "label_smoothing": ("loss", ("cross_entropy",)),
     "focal_gamma": ("loss", ("focal",)),
     "huber_delta": ("loss", ("huber",)),
@@ -88,6 +95,16 @@ def balanced_weights(samples: list[int]) -> list[float]:
     return [sum(samples) / (present * count) if count else 1.0 for count in samples]
 
 
+def positive_weights(counts: list[int], samples: int) -> list[float]:
+    """Weights that let a label's presence count as much as its absence, up to `MAX_POSITIVE_WEIGHT`.
+
+    Args:
+        counts: Training samples by label; a label without any gets 1.
+        samples: All training samples.
+    """
+    return [min(MAX_POSITIVE_WEIGHT, (samples - count) / count) if 0 < count < samples else 1.0 for count in counts]
+
+
 def _require_meaning(training: TrainingConfig, chosen: dict[str, str]) -> None:
     for field, (setting, allowed) in _BELONGS.items():
         if getattr(training, field) is not None and chosen[setting] not in allowed:
@@ -103,8 +120,11 @@ def _loss_config(training: TrainingConfig, loss: Loss, manifest: Manifest) -> di
     """The loss's arguments."""
     config: dict[str, Any] = {}
     if training.class_weights == "balanced":
-        counts = manifest.statistics.classes
-        config["class_weights"] = balanced_weights([counts.get(label, 0) for label in manifest.spec.target.classes])
+        counts = [manifest.statistics.classes.get(label, 0) for label in manifest.spec.target.classes]
+        several = manifest.spec.target.task == "multilabel"
+        config["class_weights"] = (
+            positive_weights(counts, manifest.statistics.samples) if several else balanced_weights(counts)
+        )
     if training.label_smoothing:
         config["label_smoothing"] = training.label_smoothing
     if loss == "focal":

@@ -1,56 +1,80 @@
-"""Optimisation of the exported model behind a fidelity gate: one that answers differently isn't served."""
+"""The model that is served: candidates are built and measured beside the exported model; the fastest faithful one wins.
+
+A candidate that answers differently is kept out, with the reason. What answers the same must do so to rounding; what is
+quantised may lose a little of the metric, and is told how much.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from numpy.typing import NDArray
 
-from shoal_core.data.canonical import canonical_json
+from shoal_core.data.cleaning_config import OptimizeConfig
+from shoal_core.data.manifest import Manifest
 from shoal_core.data.shards import Tensors
-from shoal_core.errors import BadInput, BadNetwork, FidelityLost
+from shoal_core.errors import BadNetwork, FidelityLost
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.batches import load_shard
+from shoal_core.training.candidates import (
+    LATENCY_BATCHES,
+    Candidate,
+    CandidateName,
+    Optimization,
+    choose,
+    read_optimization,
+)
+from shoal_core.training.metrics import metrics_of
 from shoal_core.training.rounds import read_manifest, read_settings
-from shoal_core.training.scoring import evaluation_batches
+from shoal_core.training.scoring import add_answers, empty_counts, evaluation_batches
+from shoal_core.training.sessions import Session
 from shoal_core.training.settings import TrainingSettings
 
 PROBABILITY_TOLERANCE = 1e-5
-"""How far a probability may move."""
+"""How far a probability of a model that should answer the same may move."""
 VALUE_TOLERANCE = 1e-4
-"""How far a predicted number may move, in standard deviations of the target."""
+"""How far its predicted number may move, in standard deviations of the target."""
+MAX_SAMPLES = 4096
+CALIBRATION_SAMPLES = 512
+NEAR = 0.1
+"""Predicted numbers agree when they differ by less, in standard deviations of the target."""
+_METRICS = {"classification": "accuracy", "multilabel": "micro_f1", "regression": "rmse"}
+# Repetitions per batch size: enough for a median, few enough for a function's minutes.
+_REPEATS = {1: 40, 64: 12}
 
 
-class Optimization(BaseModel):
-    """`optimization.json`: which model is served, and why.
+@dataclass(frozen=True)
+class _Measured:
+    """Real samples to measure on: batches without targets, and their targets."""
 
-    `model_key` is the optimised model when `accepted`, else the original one and `reason` says why. `difference` is
-    the largest absolute difference between their outputs on `samples` real samples of `split`, None where they couldn't
-    be compared; `tolerance` is in the same units: probabilities, or the target's own.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[1] = 1
-    run_id: str
-    accepted: bool
-    reason: str | None = None
-    model_key: str
-    model_sha256: str
     split: str
-    samples: int
-    difference: float | None
-    tolerance: float
-    bytes_before: int
-    bytes_after: int | None
+    batches: list[Tensors]
+    targets: list[NDArray[Any]]
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return sum(len(target) for target in self.targets)
+
+    def batch(self, size: int) -> Tensors:
+        """One batch of a size, samples repeated where there are fewer."""
+        first = self.batches[0]
+        rows = np.arange(size) % len(next(iter(first.values())))
+        return {name: np.ascontiguousarray(array[rows]) for name, array in first.items()}
 
 
 def optimize_model(artifacts: ObjectStore, run_id: str) -> Optimization:
-    """Optimise the run's model with ONNX Runtime, compare answers, and record which one to serve.
+    """Build the candidates of a run's model, measure each, and record which one is served.
 
-    What is already there is returned as it is.
+    What is already there is returned as it is. Latencies depend on the machine, so two attempts may choose differently:
+    the first one's record counts, and a candidate's bytes are the same whoever makes it.
 
     Args:
         artifacts: The artifacts bucket.
@@ -62,70 +86,211 @@ def optimize_model(artifacts: ObjectStore, run_id: str) -> Optimization:
     keys = RunKeys(run_id)
     if artifacts.exists(keys.optimization):
         return read_optimization(artifacts, run_id)
-    # The onnx layer is needed for nothing else in this module.
-    from shoal_core.graphs.optimization import largest_difference, optimize_offline
-
     settings = read_settings(artifacts, run_id)
-    original = artifacts.read(keys.model)
-    samples = _samples(artifacts, settings)
-    count = len(next(iter(samples.values())))
-    tolerance = tolerance_of(settings)
-    difference, optimized, reason = None, None, None
-    try:
-        optimized = optimize_offline(original)
-        difference = largest_difference(original, optimized, samples)
-        require_fidelity(run_id, difference, tolerance, count)
-    except (FidelityLost, BadNetwork) as error:
-        reason = f"{error.reason} The original model is kept."
-    accepted = optimized is not None and reason is None
-    served = optimized if optimized is not None and accepted else original
-    if accepted:
-        artifacts.write(keys.optimized_model, served)
+    manifest = read_manifest(artifacts, settings)
+    wishes = manifest.config.optimize
+    measured = _samples(artifacts, manifest, settings)
+    bench = _Bench(settings, measured, wishes, artifacts.read(keys.model))
+    for name, make in _makers(bench, lambda: _calibration(artifacts, manifest), wishes):
+        bench.add(name, make)
+    candidates = bench.timed()
+    chosen = choose(candidates)
+    served = bench.models[chosen.name]
+    key = keys.model if chosen.name == "float32" else keys.candidate(chosen.name)
+    if chosen.name != "float32":
+        artifacts.write(key, served)
     result = Optimization(
         run_id=run_id,
-        accepted=accepted,
-        reason=reason,
-        model_key=keys.optimized_model if accepted else keys.model,
+        served=chosen.name,
+        model_key=key,
         model_sha256=hashlib.sha256(served).hexdigest(),
-        split=settings.evaluation_split,
-        samples=count,
-        difference=difference if difference is not None and difference < float("inf") else None,
-        tolerance=tolerance,
-        bytes_before=len(original),
-        bytes_after=len(optimized) if optimized is not None else None,
+        split=measured.split,
+        samples=measured.samples,
+        metric=_METRICS[settings.task],
+        max_loss=wishes.max_loss,
+        min_agreement=wishes.min_agreement,
+        candidates=tuple(candidates),
     )
-    artifacts.write_new(keys.optimization, canonical_json(result.model_dump(mode="json")), "application/json")
-    return result
+    artifacts.write_new(keys.optimization, result.encode(), "application/json")
+    return read_optimization(artifacts, run_id)
 
 
-def read_optimization(artifacts: ObjectStore, run_id: str) -> Optimization:
-    """The outcome of `optimize_model`. Raises `NotFound` before it, `BadInput` when it is damaged."""
-    key = RunKeys(run_id).optimization
-    try:
-        return Optimization.model_validate_json(artifacts.read(key))
-    except ValueError as error:
-        raise BadInput(f"Optimization {key!r} can't be read: {error}.", "Delete it and optimize again.") from error
+Maker = Callable[[], bytes]
+
+
+def _makers(
+    bench: _Bench, calibration: Callable[[], list[Tensors]], wishes: OptimizeConfig
+) -> Iterator[tuple[CandidateName, Maker]]:
+    """How each candidate is made, in the order of how much it changes."""
+    # The onnx layer is needed for nothing else in this module.
+    from shoal_core.graphs.optimization import optimize_offline
+    from shoal_core.graphs.quantization import needs_reduced_range, quantize_dynamic, quantize_static
+
+    yield "float32-optimized", lambda: optimize_offline(bench.models["float32"])
+    if wishes.int8:
+        base = bench.models.get("float32-optimized", bench.models["float32"])
+        reduced = needs_reduced_range()
+        yield "int8-static", lambda: quantize_static(base, calibration(), reduce_range=reduced)
+        yield "int8-dynamic", lambda: quantize_dynamic(base, reduce_range=reduced)
+
+
+class _Bench:
+    """The candidates of one model, each measured beside the original."""
+
+    def __init__(
+        self, settings: TrainingSettings, measured: _Measured, wishes: OptimizeConfig, original: bytes
+    ) -> None:
+        self._settings = settings
+        self._measured = measured
+        self._wishes = wishes
+        self._sessions: dict[CandidateName, Session] = {}
+        self._candidates: dict[CandidateName, Candidate] = {}
+        self.models: dict[CandidateName, bytes] = {"float32": original}
+        session = Session(original, settings.threads)
+        self._reference = _answers(session, measured.batches)
+        self._sessions["float32"] = session
+        self._candidates["float32"] = Candidate(
+            name="float32",
+            bytes=len(original),
+            metric=self._metric(self._reference),
+            agreement=1.0,
+            difference=0.0,
+            accepted=True,
+        )
+
+    def add(self, name: CandidateName, make: Maker) -> None:
+        """Make a candidate and measure what it answers; one that fails is kept out with the reason."""
+        try:
+            model = make()
+            session, answers = _tried(model, self._settings.threads, self._measured.batches)
+        except (BadNetwork, FidelityLost) as error:
+            self._candidates[name] = Candidate(name=name, reason=error.reason)
+            return
+        candidate = Candidate(
+            name=name,
+            bytes=len(model),
+            metric=self._metric(answers),
+            agreement=agreement(self._reference, answers, self._settings),
+            difference=difference(self._reference, answers),
+        )
+        reason = self._objection(candidate)
+        self._candidates[name] = candidate.model_copy(update={"accepted": reason is None, "reason": reason})
+        if reason is None:
+            self.models[name] = model
+            self._sessions[name] = session
+
+    def timed(self) -> list[Candidate]:
+        """All candidates; those that may be served with their latencies, measured in turns so that drifts cancel."""
+        for size in LATENCY_BATCHES:
+            batch = self._measured.batch(size)
+            seconds: dict[CandidateName, list[float]] = {name: [] for name in self._sessions}
+            for _ in range(_REPEATS[size]):
+                for name, session in self._sessions.items():
+                    started = time.perf_counter()
+                    session.run(batch)
+                    seconds[name].append(time.perf_counter() - started)
+            for name, times in seconds.items():
+                candidate = self._candidates[name]
+                latencies = {**candidate.latency_ms, str(size): round(statistics.median(times) * 1000, 4)}
+                self._candidates[name] = candidate.model_copy(update={"latency_ms": latencies})
+        return list(self._candidates.values())
+
+    def _metric(self, answers: Sequence[NDArray[Any]]) -> float | None:
+        """The task's metric of answers; None where an answer isn't a number."""
+        counts = empty_counts(self._settings)
+        for answer, target in zip(answers, self._measured.targets, strict=True):
+            if not np.isfinite(answer).all():
+                return None
+            counts = add_answers(counts, answer, target, self._settings)
+        metrics = metrics_of(counts, list(self._settings.classes))
+        return float(getattr(metrics, _METRICS[self._settings.task]))
+
+    def _objection(self, candidate: Candidate) -> str | None:
+        """Why a candidate may not be served."""
+        if candidate.metric is None or candidate.difference is None or candidate.agreement is None:
+            return "some of its answers aren't numbers"
+        if candidate.name == "float32-optimized":
+            tolerance = tolerance_of(self._settings)
+            if candidate.difference > tolerance:
+                return f"its answers differ by {candidate.difference:g}; {tolerance:g} is allowed"
+            return None
+        lost = self._loss(candidate.metric)
+        if lost > self._wishes.max_loss:
+            name = _METRICS[self._settings.task]
+            return f"it loses {lost:.2f} points of {name}; {self._wishes.max_loss:g} are allowed"
+        if candidate.agreement < self._wishes.min_agreement:
+            return (
+                f"it agrees with the float32 model on {candidate.agreement:.2%} of the answers; "
+                f"{self._wishes.min_agreement:.2%} are asked for"
+            )
+        return None
+
+    def _loss(self, metric: float) -> float:
+        """Points lost: hundredths of accuracy or F1, percent of the error."""
+        reference = self._candidates["float32"].metric or 0.0
+        if self._settings.task == "regression":
+            return (
+                100 * (metric - reference) / reference if reference else (0.0 if metric == reference else float("inf"))
+            )
+        return 100 * (reference - metric)
 
 
 def tolerance_of(settings: TrainingSettings) -> float:
     """How far an output may move: a probability, or a number in the target's units (float32 is coarse far from 0)."""
-    if settings.task == "classification":
+    if settings.task != "regression":
         return PROBABILITY_TOLERANCE
     return VALUE_TOLERANCE * settings.target_std + 1e-6 * abs(settings.target_mean)
 
 
-def require_fidelity(run_id: str, difference: float, tolerance: float, samples: int) -> None:
-    """Raise `FidelityLost` when outputs moved further than the tolerance, or aren't numbers."""
-    if not difference <= tolerance:
-        raise FidelityLost(
-            f"The optimised model of run {run_id!r} differs from the original by {difference:g} on {samples} samples; "
-            f"{tolerance:g} is allowed."
-        )
+def agreement(reference: Sequence[NDArray[Any]], answers: Sequence[NDArray[Any]], settings: TrainingSettings) -> float:
+    """Share of samples that both answer alike: the same class, the same labels, or numbers near each other."""
+    same = total = 0
+    for expected, answer in zip(reference, answers, strict=True):
+        if settings.task == "classification":
+            alike = expected.argmax(axis=1) == answer.argmax(axis=1)
+        elif settings.task == "multilabel":
+            alike = ((expected >= 0.5) == (answer >= 0.5)).all(axis=1)
+        else:
+            near = NEAR * (settings.target_std or 1.0)
+            alike = np.abs(expected.reshape(-1) - answer.reshape(-1)) <= near
+        same += int(alike.sum())
+        total += len(alike)
+    return same / total
 
 
-def _samples(artifacts: ObjectStore, settings: TrainingSettings) -> Tensors:
-    """One batch of real samples, without their targets."""
-    shards = read_manifest(artifacts, settings).shards(settings.evaluation_split)
-    batch = next(evaluation_batches(shards, lambda shard: load_shard(artifacts, shard)))
-    batch.pop("target")
-    return batch
+def difference(reference: Sequence[NDArray[Any]], answers: Sequence[NDArray[Any]]) -> float | None:
+    """The largest absolute difference of an output; None where one isn't a number."""
+    pairs = zip(reference, answers, strict=True)
+    largest = max(float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max()) for a, b in pairs)
+    return largest if np.isfinite(largest) else None
+
+
+def _tried(model: bytes, threads: int, batches: Sequence[Tensors]) -> tuple[Session, list[NDArray[Any]]]:
+    """A candidate's session and its answers. Raises `BadNetwork` when it doesn't run."""
+    try:
+        session = Session(model, threads)
+        return session, _answers(session, batches)
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        raise BadNetwork(f"ONNX Runtime can't run it: {str(error)[:300]}") from error
+
+
+def _answers(session: Session, batches: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[Any]]:
+    """The first output for each batch."""
+    return [session.run(batch)[session.outputs[0]] for batch in batches]
+
+
+def _samples(artifacts: ObjectStore, manifest: Manifest, settings: TrainingSettings) -> _Measured:
+    """Up to `MAX_SAMPLES` of the validation split; of the evaluation split where it is empty."""
+    split = "validation" if manifest.validation else settings.evaluation_split
+    shards = manifest.shards(split)
+    batches = list(evaluation_batches(shards, lambda shard: load_shard(artifacts, shard), MAX_SAMPLES))
+    return _Measured(split, batches, [batch.pop("target") for batch in batches])
+
+
+def _calibration(artifacts: ObjectStore, manifest: Manifest) -> list[Tensors]:
+    """Training samples to calibrate with."""
+    shards = manifest.train
+    batches = list(evaluation_batches(shards, lambda shard: load_shard(artifacts, shard), CALIBRATION_SAMPLES))
+    for batch in batches:
+        del batch["target"]
+    return batches

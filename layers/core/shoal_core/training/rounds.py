@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from shoal_core.data.shards import Tensors
 from shoal_core.errors import BadDataset, BadRequest, TrainingDiverged
 from shoal_core.keys import DatasetKeys, RunKeys
 from shoal_core.store import ObjectStore
+from shoal_core.training.augmenting import Augmenter
 from shoal_core.training.batches import BatchStream, assign_shards, load_shard
 from shoal_core.training.checkpoints import BUFFER, PARAMETER, STATE, Checkpoint, Update
 from shoal_core.training.schedules import learning_rate_at
@@ -69,10 +70,12 @@ def train_shard(artifacts: ObjectStore, run_id: str, round_: int, worker: int) -
         if not 0 <= worker < settings.workers:
             raise BadRequest(f"Run {run_id!r} has no worker {worker}.", f"Use 0 to {settings.workers - 1}.")
         checkpoint = read_checkpoint(artifacts, run_id, round_ - 1)
-        stream = worker_batches(artifacts, settings, read_manifest(artifacts, settings), worker)
+        manifest = read_manifest(artifacts, settings)
+        stream = worker_batches(artifacts, settings, manifest, worker)
         session = session_of(artifacts.read(keys.step_graph), settings.threads)
         scale = learning_rate_scale(artifacts, settings, round_)
-        update = train_round(session, checkpoint, stream, settings, worker, scale)
+        augmenter = Augmenter(settings, manifest, worker)
+        update = train_round(session, checkpoint, stream, settings, worker, scale, augmenter.prepare)
         repeated = not artifacts.write_new(key, update.encode())
     return ShardTrained(run_id=run_id, round=round_, worker=worker, repeated=repeated)
 
@@ -84,6 +87,7 @@ def train_round(
     settings: TrainingSettings,
     worker: int,
     learning_rate_scale: float = 1.0,
+    prepare: Callable[[Tensors, int], Tensors] | None = None,
 ) -> Update:
     """Run a round's local steps from a checkpoint.
 
@@ -95,6 +99,7 @@ def train_round(
         settings: Of the run.
         worker: The worker, from 0.
         learning_rate_scale: What the schedule's learning rate is multiplied by.
+        prepare: Makes a step's batch ready for the graph; None leaves it as it is.
 
     Raises:
         TrainingDiverged: The loss or a parameter became NaN or infinite.
@@ -106,6 +111,8 @@ def train_round(
     losses: list[float] = []
     batches = stream.batches(checkpoint.step, settings.steps_per_round)
     for step, batch in enumerate(batches, checkpoint.step):
+        if prepare is not None:
+            batch = prepare(batch, step)
         batch["learning_rate"] = np.array(step_learning_rate(settings, step, learning_rate_scale), np.float32)
         batch["step"] = np.array(step, np.float32)
         outputs = session.run(batch | values)

@@ -13,6 +13,7 @@ from shoal_core.data.shards import Tensors
 from shoal_core.errors import TrainingDiverged
 from shoal_core.training.batches import LoadShard
 from shoal_core.training.metrics import AnyCounts, ClassificationCounts, RegressionCounts, add_counts
+from shoal_core.training.multilabel import MultilabelCounts
 from shoal_core.training.settings import TrainingSettings
 
 MAX_BATCH = 256
@@ -20,7 +21,8 @@ MAX_BATCH = 256
 _BATCH_ELEMENTS = 2**20
 
 Predict = Callable[[Tensors], NDArray[Any]]
-"""Data tensors of a batch -> probabilities [N, C], or predictions [N] or [N, 1] in the target's own units."""
+"""Data tensors of a batch -> probabilities [N, C] (that sum to 1, or one for each label), or predictions [N] or [N, 1]
+in the target's own units."""
 
 
 def score_shards(
@@ -49,14 +51,15 @@ def empty_counts(settings: TrainingSettings) -> AnyCounts:
     """Counts of no samples, for the run's task."""
     if settings.task == "classification":
         return ClassificationCounts.empty(len(settings.classes))
+    if settings.task == "multilabel":
+        return MultilabelCounts.empty(len(settings.classes))
     return RegressionCounts()
 
 
 def add_answers(total: AnyCounts, answers: NDArray[Any], target: NDArray[Any], settings: TrainingSettings) -> AnyCounts:
     """Counts with one batch's answers added. Raises `TrainingDiverged` when an answer isn't finite."""
-    kind = ClassificationCounts if isinstance(total, ClassificationCounts) else RegressionCounts
     try:
-        return add_counts(total, kind.of(answers, target))
+        return add_counts(total, type(total).of(answers, target))
     except TrainingDiverged as error:
         raise TrainingDiverged(f"Run {settings.run_id!r}: {error.reason}", error.fix) from error
 
@@ -84,6 +87,13 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
         shifted -= shifted.max(axis=1, keepdims=True)
         exponentials = np.exp(shifted)
         return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float64)
+
+
+def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A probability for each logit, in float64."""
+    wide = logits.astype(np.float64)
+    small = np.exp(-np.abs(wide))
+    return np.asarray(np.where(wide < 0, small, 1) / (1 + small), np.float64)
 
 
 def group_shards(shards: Sequence[ShardFile], group: int, groups: int) -> list[ShardFile]:

@@ -8,11 +8,13 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig
+from shoal_core.data.config import DatasetConfig
 from shoal_core.data.config_types import Loss, Optimizer, Recipe, Schedule, Split, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig, BadDataset, BadInput
+from shoal_core.training.augmentation import Augmentation, resolve_augmentation
 from shoal_core.training.objectives import DECAY_FACTOR, resolve_objective
+from shoal_core.training.recipes import epochs_for, require_recipe, steps_in_round, suggest_recipe
 
 MAX_ROUNDS = 500
 MAX_VALIDATION_SAMPLES = 10_000
@@ -21,33 +23,12 @@ MAX_VALIDATION_SAMPLES = 10_000
 _DEFAULT_WORKERS = 2
 _DEFAULT_ROUNDS = 10
 _DEFAULT_OPTIMIZER: Optimizer = "adam"
-_DEFAULT_RECIPES: dict[str, Recipe] = {
-    "image": "cnn",
-    "table": "mlp",
-    "sequence": "rnn",
-}
 _LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-3, "adamw": 2e-3, "sgd": 5e-2, "lion": 3e-4}
-# One layer can take larger steps, and has to: its weights travel as far as the answer does.
-_LINEAR_LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-2, "adamw": 2e-2, "lion": 3e-3}
-# Samples to see in a whole run: enough for small data to converge, and few seconds of work; big data gets more.
-_SAMPLES_TO_SEE: dict[Recipe, int] = {
-    "cnn": 40_000,
-    "linear": 150_000,
-    "mlp": 150_000,
-    "resnet": 40_000,
-    "vgg": 40_000,
+# One layer can take larger steps, and has to: its weights travel as far as the answer does. So do embeddings.
+_FLAT_LEARNING_RATES: dict[Recipe, dict[Optimizer, float]] = {
+    "linear": {"adam": 2e-2, "adamw": 2e-2, "lion": 3e-3},
+    "fasttext": {"adam": 4e-3, "adamw": 4e-3},
 }
-_EPOCHS = (3, 100)
-# A round must end well within Lambda's 900 s, also on a slow CPU: measured seconds of a step of 64 samples at one
-# thread (convolutions per 28x28 pixels), and the time that a round may take by that measure.
-_STEP_SECONDS: dict[Recipe, float] = {
-    "cnn": 0.1,
-    "linear": 0.002,
-    "mlp": 0.002,
-    "resnet": 0.15,
-    "vgg": 0.15,
-}
-_ROUND_SECONDS = 120.0
 _SLOW_ROUND = 5
 
 # A Standard execution has 25,000 history events, https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html:
@@ -66,8 +47,9 @@ class TrainingSettings(BaseModel):
     `batch_size` is global: each worker's batches have `local_batch_size` = batch_size // workers samples.
     `target_mean` and `target_std` standardise a regression target (0 and 1 for classification). `loss` None is the
     task's usual one; `decay_factor` and `decay_rounds` are the `step` and `plateau` schedules'; a `patience` of 0 never
-    stops early; `ema` is the decay of the weights' moving average. Names in `inferred` were chosen by Shoal; `warnings`
-    say what was done differently from what was asked.
+    stops early; `ema` is the decay of the weights' moving average; `augment` is what is varied, by its name in
+    dataset.yaml. Names in `inferred` were chosen by Shoal, and `reasons` say why for some of them; `warnings` say what
+    was done differently from what was asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,6 +75,7 @@ class TrainingSettings(BaseModel):
     decay_factor: float = Field(default=DECAY_FACTOR, gt=0, lt=1)
     decay_rounds: int = Field(default=1, ge=1)
     ema: float | None = Field(default=None, gt=0, lt=1)
+    augment: Augmentation = {}
     batch_size: int = Field(ge=1)
     local_batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
@@ -108,6 +91,7 @@ class TrainingSettings(BaseModel):
     evaluation_split: Split = "test"
     validation_samples: int = Field(default=MAX_VALIDATION_SAMPLES, ge=1)
     inferred: tuple[str, ...] = ()
+    reasons: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
 
     @property
@@ -151,6 +135,8 @@ def shown_settings(settings: TrainingSettings, manifest: Manifest) -> dict[str, 
         "steps_per_round": settings.steps_per_round,
         "patience": settings.patience,
         "network": settings.recipe_config,
+        "augment": settings.augment or "none",
+        "reasons": settings.reasons,
     }
     if "class_weights" in settings.loss_config:
         shown["class_weights"] = dict(zip(settings.classes, settings.loss_config["class_weights"], strict=True))
@@ -158,6 +144,8 @@ def shown_settings(settings: TrainingSettings, manifest: Manifest) -> dict[str, 
         shown |= {"image_size": [spec.image.height, spec.image.width], "channels": spec.image.channels}
     if spec.table is not None:
         shown["columns"] = list(spec.table.names)
+    if spec.sequence is not None:
+        shown |= {"columns": list(spec.sequence.number_names), "window": spec.sequence.window}
     return shown
 
 
@@ -170,7 +158,7 @@ def _shown_training(settings: TrainingSettings) -> dict[str, Any]:
     shown["warmup_rounds"] = settings.warmup_steps / settings.steps_per_round
     if settings.schedule in ("step", "plateau"):
         shown |= settings.model_dump(include={"decay_factor", "decay_rounds"})
-    if settings.task == "classification":
+    if settings.task != "regression":
         shown["class_weights"] = "balanced" if "class_weights" in loss else "none"
     if settings.loss == "cross_entropy":
         shown["label_smoothing"] = loss.get("label_smoothing", 0.0)
@@ -217,9 +205,9 @@ def resolve_settings(
     batch_size = min(samples, chosen.pick("training.batch_size", training.batch_size, _batch_size(samples)))
     workers = _workers(config, len(manifest.train), batch_size, chosen)
     local_batch_size = batch_size // workers
-    epochs = chosen.pick("training.epochs", training.epochs, _epochs(recipe, samples))
+    epochs = chosen.pick("training.epochs", training.epochs, epochs_for(recipe, samples))
     total_steps = math.ceil(epochs * samples / (local_batch_size * workers))
-    most_steps = _most_steps(recipe, manifest, local_batch_size)
+    most_steps = steps_in_round(recipe, manifest.spec, local_batch_size)
     needed = max(min(_DEFAULT_ROUNDS, total_steps), math.ceil(total_steps / most_steps))
     rounds = chosen.pick("rounds", config.rounds, needed)
     most_rounds = rounds_in_history(workers)
@@ -240,6 +228,7 @@ def resolve_settings(
         chosen.warnings.append(f"The learning rate warms up during all {rounds} rounds; its peak is the last step.")
     if objective.schedule == "plateau" and 0 < objective.patience <= objective.decay_rounds:
         chosen.warnings.append("The run is stopped early before a plateau lowers the learning rate: raise patience.")
+    augment = _augmentation(manifest, epochs, objective.loss, recipe, chosen)
     target = manifest.statistics.target if manifest.spec.target.task == "regression" else None
     settings = TrainingSettings(
         run_id=run_id,
@@ -255,6 +244,7 @@ def resolve_settings(
         learning_rate=learning_rate,
         warmup_rounds=training.warmup_rounds,
         ema=training.ema,
+        augment=augment,
         batch_size=batch_size,
         local_batch_size=local_batch_size,
         epochs=epochs,
@@ -265,6 +255,7 @@ def resolve_settings(
         validation_split=validation_split,
         evaluation_split=evaluation_split,
         inferred=tuple(dict.fromkeys((*manifest.inferred, *chosen.inferred))),
+        reasons=chosen.reasons,
         warnings=tuple(chosen.warnings),
         **dict(objective),
     )
@@ -272,11 +263,12 @@ def resolve_settings(
 
 
 class _Choices:
-    """Collects what was inferred and what was changed."""
+    """Collects what was inferred and why, and what was changed."""
 
     def __init__(self) -> None:
         self.inferred: list[str] = []
         self.warnings: list[str] = []
+        self.reasons: dict[str, str] = {}
 
     def pick(self, name: str, asked: _Value | None, otherwise: _Value) -> _Value:
         """What was asked for, or else the inferred value."""
@@ -298,22 +290,30 @@ def _require_learnable(manifest: Manifest) -> None:
                 f"{name} has {only} among its training samples; telling classes apart needs at least two.",
                 "Upload samples of another class too: one folder per class, or another value in the target column.",
             )
+    if manifest.spec.target.task == "multilabel" and not any(manifest.statistics.classes.values()):
+        raise BadDataset(f"{name} has no label among its training samples.", "Upload samples that have labels.")
 
 
 def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> Recipe:
-    kind = manifest.spec.kind
-    recipe = chosen.pick("recipe", config.recipe, _DEFAULT_RECIPES[kind])
-    if recipe in IMAGE_RECIPES and kind != "image":
-        raise BadConfig(
-            f"dataset.yaml: recipe: {recipe} needs images; this dataset is a table.",
-            "Use mlp or linear, or leave it out.",
-        )
+    suggested, why = suggest_recipe(manifest)
+    recipe = chosen.pick("recipe", config.recipe, suggested)
+    if config.recipe is None:
+        chosen.reasons["recipe"] = why
+    require_recipe(recipe, manifest.spec)
     return recipe
 
 
+def _augmentation(manifest: Manifest, epochs: int, loss: str, recipe: Recipe, chosen: _Choices) -> Augmentation:
+    augment, why = resolve_augmentation(manifest, epochs, loss, recipe)
+    if why is not None:
+        chosen.reasons["augment"] = why
+    if augment and manifest.config.augment == "auto":
+        chosen.inferred.append("augment")
+    return augment
+
+
 def _learning_rate(recipe: Recipe, optimizer: Optimizer) -> float:
-    usual = _LEARNING_RATES[optimizer]
-    return _LINEAR_LEARNING_RATES.get(optimizer, usual) if recipe == "linear" else usual
+    return _FLAT_LEARNING_RATES.get(recipe, {}).get(optimizer, _LEARNING_RATES[optimizer])
 
 
 def _batch_size(samples: int) -> int:
@@ -328,17 +328,6 @@ def _workers(config: DatasetConfig, shards: int, batch_size: int, chosen: _Choic
         limit = f"{shards} training shards" if shards <= batch_size else f"a batch of {batch_size}"
         chosen.warnings.append(f"{possible} workers instead of {workers}: there are no more for {limit}.")
     return possible
-
-
-def _epochs(recipe: Recipe, samples: int) -> int:
-    least, most = _EPOCHS
-    return min(most, max(least, math.ceil(_SAMPLES_TO_SEE[recipe] / samples)))
-
-
-def _most_steps(recipe: Recipe, manifest: Manifest, local_batch_size: int) -> int:
-    image = manifest.spec.image
-    size = image.height * image.width / 784 if image and recipe in IMAGE_RECIPES else 1.0
-    return max(1, int(_ROUND_SECONDS / (_STEP_SECONDS[recipe] * size * local_batch_size / 64)))
 
 
 def _held_out(manifest: Manifest, chosen: _Choices) -> tuple[Split, Split]:

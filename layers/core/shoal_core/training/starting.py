@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from pydantic import TypeAdapter
 
-from shoal_core.data.manifest import Manifest, NumberSummary
-from shoal_core.errors import BadDataset, Conflict
+from shoal_core.data.manifest import Manifest
+from shoal_core.errors import Conflict
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.losses import loss_for
 from shoal_core.graphs.optimizers import Optimizer
@@ -16,15 +18,21 @@ from shoal_core.graphs.signature import (
     CategoriesInput,
     Classification,
     ImageInput,
+    Multilabel,
     NetworkSignature,
     NumbersInput,
     Regression,
+    SequenceInput,
+    TokenColumn,
+    TokensInput,
 )
 from shoal_core.graphs.training_step import build_training_step, forward_with_parameters
 from shoal_core.keys import DatasetKeys, RunKeys
 from shoal_core.store import ObjectStore
+from shoal_core.training.augmenting import soft_targets
 from shoal_core.training.checkpoints import Checkpoint
 from shoal_core.training.merging import round_state
+from shoal_core.training.moments import column_moments, column_summaries, missing_summary
 from shoal_core.training.rounds import read_manifest, read_settings
 from shoal_core.training.settings import TrainingSettings, resolve_settings
 from shoal_core.training.states import RoundState, last_round
@@ -69,37 +77,57 @@ def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: s
 
 
 def signature_of(manifest: Manifest) -> NetworkSignature:
-    """What the network of a dataset version sees and answers, with its training split's statistics."""
-    spec, statistics = manifest.spec, manifest.statistics
-    task: Classification | Regression
-    if spec.target.task == "classification":
-        task = Classification(classes=len(spec.target.classes))
-    else:
-        target = statistics.target or _no_summary(manifest, "the target")
-        task = Regression(mean=target.mean, std=target.std)
+    """What the network of a dataset version sees and answers.
+
+    Raises:
+        BadDataset: A statistic that the network needs is missing.
+    """
+    spec, task = manifest.spec, _task(manifest)
     if spec.image:
-        shape = (spec.image.channels, spec.image.height, spec.image.width)
-        channels = statistics.channels
+        channels = manifest.statistics.channels
         image = ImageInput(
-            shape=shape,
+            shape=(spec.image.channels, spec.image.height, spec.image.width),
             mean=tuple(channel.mean for channel in channels),
             std=tuple(channel.std for channel in channels),
         )
         return NetworkSignature(image=image, task=task)
-    numbers = categories = None
-    if spec.table and spec.table.numbers:
-        summaries = [
-            statistics.numbers.get(column.name) or _no_summary(manifest, f"column {column.name!r}")
-            for column in spec.table.numbers
-        ]
-        numbers = NumbersInput(
-            mean=tuple(summary.mean for summary in summaries),
-            std=tuple(summary.std for summary in summaries),
-            missing=tuple(summary.missing > 0 for summary in summaries),
-        )
+    if spec.sequence:
+        columns = _columns(manifest, spec.sequence.number_names)
+        return NetworkSignature(sequence=SequenceInput(steps=spec.sequence.window, **dict(columns)), task=task)
+    numbers = categories = tokens = None
+    if spec.table and spec.table.number_names:
+        numbers = _columns(manifest, spec.table.number_names)
     if spec.table and spec.table.categories:
         categories = CategoriesInput(cardinalities=tuple(column.cardinality for column in spec.table.categories))
-    return NetworkSignature(numbers=numbers, categories=categories, task=task)
+    if spec.table and spec.table.texts:
+        texts = spec.table.texts
+        tokens = TokensInput(
+            columns=tuple(TokenColumn(length=text.length, cardinality=text.cardinality) for text in texts)
+        )
+    return NetworkSignature(numbers=numbers, categories=categories, tokens=tokens, task=task)
+
+
+def _task(manifest: Manifest) -> Classification | Multilabel | Regression:
+    target = manifest.spec.target
+    if target.task == "classification":
+        return Classification(classes=len(target.classes))
+    if target.task == "multilabel":
+        return Multilabel(classes=len(target.classes))
+    summary = manifest.statistics.target or missing_summary(manifest, "the target")
+    return Regression(mean=summary.mean, std=summary.std)
+
+
+def _columns(manifest: Manifest, names: Sequence[str]) -> NumbersInput:
+    statistics = manifest.statistics
+    moments = column_moments(manifest, names)
+    bounds = tuple(statistics.bounds.get(name) for name in names)
+    return NumbersInput(
+        mean=tuple(mean for mean, _ in moments),
+        std=tuple(std for _, std in moments),
+        missing=tuple(summary.missing > 0 for summary in column_summaries(manifest, names)),
+        fill=tuple(statistics.fills.get(name) for name in names) if statistics.fills else (),
+        bounds=bounds if any(bounds) else (),
+    )
 
 
 def _prepare(manifest: Manifest, run_id: str) -> tuple[TrainingSettings, dict[str, onnx.ModelProto], Checkpoint]:
@@ -115,7 +143,8 @@ def _prepare(manifest: Manifest, run_id: str) -> tuple[TrainingSettings, dict[st
         }
     )
     forward = build_forward(settings.recipe, settings.recipe_config, signature, settings.seed)
-    loss = loss_for(signature.task, settings.loss, settings.loss_config)
+    soft = {"soft": True} if soft_targets(settings) else {}
+    loss = loss_for(signature.task, settings.loss, settings.loss_config | soft)
     keys = RunKeys(run_id)
     graphs = {
         keys.forward_graph: forward_with_parameters(forward),
@@ -136,11 +165,4 @@ def _initial_checkpoint(run_id: str, forward: ForwardGraph, optimizer: Optimizer
             for name in forward.parameters
         },
         buffers=dict(forward.buffers),
-    )
-
-
-def _no_summary(manifest: Manifest, what: str) -> NumberSummary:
-    raise BadDataset(
-        f"The manifest of dataset {manifest.dataset!r} version {manifest.version} has no statistics of {what}.",
-        "Upload the data again.",
     )

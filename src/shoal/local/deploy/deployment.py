@@ -32,6 +32,23 @@ class Notification:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """A rule that invokes a function every so often.
+
+    Attributes:
+        rule: Physical name of the rule; whether it is enabled is moto's to know.
+        seconds: Time between two invocations.
+        function_name: Physical name of the function to invoke.
+        payload: The event, as JSON text; empty for EventBridge's own.
+    """
+
+    rule: str
+    seconds: float
+    function_name: str
+    payload: str = ""
+
+
+@dataclass(frozen=True)
 class StateMachine:
     """A state machine as created.
 
@@ -62,6 +79,7 @@ class Deployment:
         functions: Functions to run as workers.
         http_apis: HTTP APIs for the gateway.
         notifications: S3 events that start functions.
+        schedules: Rules that start functions every so often.
         roles: Policies by role ARN, for `permissions.Authorizer`.
         state_machines: By logical id.
         resources: Physical id (what `Ref` gives) by logical id.
@@ -78,6 +96,7 @@ class Deployment:
     functions: list[FunctionSpec] = field(default_factory=list)
     http_apis: list[HttpApiSpec] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
+    schedules: list[Schedule] = field(default_factory=list)
     roles: dict[str, RolePolicies] = field(default_factory=dict)
     state_machines: dict[str, StateMachine] = field(default_factory=dict)
     resources: dict[str, str] = field(default_factory=dict)

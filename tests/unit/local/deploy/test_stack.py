@@ -263,7 +263,8 @@ PLAIN_FUNCTION = "Code: {S3Bucket: b, S3Key: k}, Handler: a.b, Role: r"
         ("AWS::Lambda::EventSourceMapping", "{FunctionName: x}", "the resource type isn't honoured"),
         ("AWS::StepFunctions::StateMachine", "{StateMachineType: EXPRESS, Definition: {}}", "only 'STANDARD'"),
         ("AWS::StepFunctions::StateMachine", "{}", "Definition: is missing"),
-        ("AWS::Events::Rule", "{ScheduleExpression: rate(1 day)}", "ScheduleExpression isn't honoured"),
+        ("AWS::Events::Rule", '{ScheduleExpression: "cron(0 8 * * ? *)"}', "only rate(N minutes), hours or days"),
+        ("AWS::Events::Rule", "{ScheduleExpression: rate(1 day), EventPattern: {}}", "make two rules"),
         ("AWS::Events::Rule", "{}", "EventPattern: is missing"),
         ("AWS::Events::Rule", "{EventPattern: {}, Targets: [{Arn: a, Id: b, RoleArn: c}]}", "Targets[0].RoleArn isn't"),
         (

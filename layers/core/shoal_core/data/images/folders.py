@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
-from shoal_core.data.images.decoding import EXTENSIONS, FORMAT_LIST
+from shoal_core.data.images.loading import EXTENSIONS, FORMAT_LIST
 from shoal_core.data.tables.formats import TABLE_SUFFIXES
 from shoal_core.errors import BadDataset
 
 
 def is_image_name(name: str) -> bool:
     """Whether the extension is an image's."""
-    return PurePosixPath(name).suffix.casefold() in EXTENSIONS
+    stem, dot, extension = name.rpartition("/")[2].rpartition(".")
+    return bool(stem) and f"{dot}{extension}".casefold() in EXTENSIONS
 
 
 def judge_image_name(name: str) -> tuple[str, str, str]:
@@ -25,7 +26,19 @@ def judge_image_name(name: str) -> tuple[str, str, str]:
 
 def folder_of(name: str) -> str:
     """The path of the folder that holds a file; '' at the top. Unicode is normalised (NFC; macOS writes NFD)."""
-    return "/".join(PurePosixPath(unicodedata.normalize("NFC", name)).parts[:-1])
+    return _normal_folder(name.rpartition("/")[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _normal_folder(folder: str) -> str:
+    """Neighbours mostly share their folder. Empty parts and dots are left out."""
+    parts = unicodedata.normalize("NFC", folder).split("/")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def place_in(folder: str, name: str) -> str:
+    """The name of a file that lies in a folder of the set; '' is the top."""
+    return f"{folder}/{name}" if folder else name
 
 
 def common_root(folders: Iterable[str]) -> str:
@@ -50,8 +63,8 @@ def class_of(folder: str, root: str) -> str | None:
     return folder.rpartition("/")[2].strip() or None
 
 
-def classes_of(folders: Iterable[str], name: str) -> tuple[str, list[str]]:
-    """The common root and the classes of a set of image folders.
+def classes_of(folders: Iterable[str], name: str, things: str = "images") -> tuple[str, list[str]]:
+    """The common root and the classes of a set of folders of `things` (images or texts).
 
     Raises:
         BadDataset: No class folders, or one class only.
@@ -59,10 +72,11 @@ def classes_of(folders: Iterable[str], name: str) -> tuple[str, list[str]]:
     found = sorted(set(folders))
     root = common_root(found)
     classes = sorted({label for folder in found if (label := class_of(folder, root)) is not None})
-    fix = f"Put images in one folder per class, like {'cats/1.png'!r} and {'dogs/2.png'!r}."
+    ending = ".png" if things == "images" else ".txt"
+    fix = f"Put {things} in one folder per class, like {f'cats/1{ending}'!r} and {f'dogs/2{ending}'!r}."
     if not classes:
         parts = root.rpartition("/")[2]
-        where = f" (all images lie in {parts!r})" if parts else ""
+        where = f" (all {things} lie in {parts!r})" if parts else ""
         raise BadDataset(f"{name!r} has no class folders, or one class only{where}.", fix)
     if len(classes) < 2:
         raise BadDataset(f"{name!r} has one class only: {classes[0]!r}.", fix)

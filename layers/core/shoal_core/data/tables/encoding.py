@@ -2,122 +2,246 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.pieces import FEATURE_HASH, PLACE, ROW_HASH, hash_array
-from shoal_core.data.plan import Plan, TableSlice
-from shoal_core.data.report import DropTally
+from shoal_core.data.pieces import FEATURE_HASH, GROUP, NEAR_HASH, PLACE, ROW_HASH, TIME
+from shoal_core.data.plan import Plan, RowGroupSlice, TableParts, TableSlice
+from shoal_core.data.report import MAX_EXAMPLES, DropTally
+from shoal_core.data.requests import open_source
 from shoal_core.data.shards import Tensors
-from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.data.splits import content_hash
-from shoal_core.data.tables.formats import TableFormat, TableRow, read_rows
-from shoal_core.data.values import is_missing, number_text, parse_number, parse_text
-from shoal_core.errors import BadInput, BadTable
+from shoal_core.data.tables.cells import NO_INSTANT, Cells
+from shoal_core.data.tables.columns import Problem, instants_of, meaning_digests, numbers_of
+from shoal_core.data.tables.frames import Frame, Reading
+from shoal_core.data.tables.hashing import Words, row_hashes
+from shoal_core.data.tables.parquet import read_footer
+from shoal_core.data.tables.places import FILE_STEP, describe_place, table_files
+from shoal_core.data.tables.reading import TableReader, with_partition
+from shoal_core.data.tables.targets import describe_problem
+from shoal_core.errors import BadInput
+from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
-_BATCH_ROWS = 2048
+TableItem = TableSlice | RowGroupSlice | TableParts
 
 
-def encode_table(uploads: ObjectStore, plan: Plan, item: TableSlice, drops: DropTally) -> Tensors | None:
-    """Encode a byte range of a table; None when no sample is left. See `samples.encode_item`."""
-    source = plan.one_source
-    if plan.table is None:
-        raise BadInput(f"The plan of {plan.dataset!r} has no table format.", "Upload the data again.")
+def encode_table(
+    uploads: ObjectStore, artifacts: ObjectStore, plan: Plan, item: TableItem, drops: DropTally
+) -> Tensors | None:
+    """Encode a part of a table; None when no sample is left. See `samples.encode_item`.
+
+    `place` is int64, see `places`. When the settings split by them, there are also `group`, uint8 [N,16], equal for
+    rows of one group, and `time`, float64 [N], seconds since 1970 of dates, or the numbers themselves.
+    """
     batches: list[Tensors] = []
-    with uploads.open(source.key, source.version) as stream:
-        rows = read_rows(stream, plan.source_name, plan.table, item.start, item.stop, item.line)
-        while batch := list(itertools.islice(rows, _BATCH_ROWS)):
-            encoded = _encode_batch(batch, plan, plan.table, drops)
-            if encoded is not None:
-                batches.append(encoded)
+    with TableReader() as reader:
+        for part in item.parts if isinstance(item, TableParts) else (item,):
+            file = table_files(plan)[part.file]
+            for frame in read_frames(uploads, artifacts, reader, plan, part):
+                encoded = _encode_frame(with_partition(frame, file.partition), plan, part.file, drops)
+                if encoded is not None:
+                    batches.append(encoded)
     if not batches:
         return None
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    joined: Tensors = {}
+    for name in list(batches[0]):
+        joined[name] = np.concatenate([batch.pop(name) for batch in batches])
+    return joined
 
 
-def _encode_batch(batch: Sequence[TableRow], plan: Plan, form: TableFormat, drops: DropTally) -> Tensors | None:
-    column = plan.spec.target.column or ""
-    good: list[TableRow] = []
-    for row in batch:
-        place = f"line {row.line}"
-        if row.code:
-            drops.add(plan.source_name, place, row.code, f"Line {row.line}: {row.reason}.", row.fix)
-        elif is_missing(row.values.get(column)):
-            reason = f"Line {row.line}: the target {column!r} is missing."
-            drops.add(plan.source_name, place, "missing_target", reason, "Fill it in.")
+def read_frames(
+    uploads: ObjectStore, artifacts: ObjectStore, reader: TableReader, plan: Plan, part: TableSlice | RowGroupSlice
+) -> Iterator[Frame]:
+    """The frames of a part of a plan's tables, without the keys of its file's partition."""
+    sources = plan.sources or ((plan.source,) if plan.source else ())
+    if part.file >= len(sources) or plan.table is None:
+        raise BadInput(f"The plan of {plan.dataset!r} has no table {part.file}.", "Upload the data again.")
+    source = sources[part.file]
+    file = table_files(plan)[part.file]
+    form = plan.formats[file.form] if plan.formats else plan.table
+    if isinstance(part, RowGroupSlice):
+        with open_source(uploads, source) as stream:
+            footer = read_footer(stream, file.name, file.size or source.size)
+            yield from reader.parquet_frames(stream, footer, part.first, part.last, part.row)
+        return
+    with _open(uploads, artifacts, plan, part) as stream:
+        yield from reader.text_frames(stream, file.name, form, part.start, part.stop, part.line)
+
+
+def _open(uploads: ObjectStore, artifacts: ObjectStore, plan: Plan, part: TableSlice) -> BinaryIO:
+    if part.block is not None:
+        return artifacts.open(DatasetKeys(plan.dataset, plan.version).block(part.block))
+    return open_source(uploads, plan.sources[part.file] if plan.sources else plan.one_source)
+
+
+def _encode_frame(frame: Frame, plan: Plan, file: int, drops: DropTally) -> Tensors | None:
+    rows = len(frame.lines)
+    places = frame.lines + file * FILE_STEP
+    if drops.checks is not None and rows:
+        cells = {name: frame.cells(name) for name in drops.checks.columns if name in frame.names}
+        drops.checks.add(table_files(plan)[file].name, cells, Places(plan, places))
+    readings = _readings(plan, frame)
+    frame.prepare(readings)
+    encoded = plan.spec.encode_table(
+        lambda name: frame.cells(name, readings.get(name, "any")), rows, near=plan.config.near_duplicates != "off"
+    )
+    target = plan.spec.target.column or ""
+    targets, problems = plan.spec.encode_target_cells(frame.cells(target, readings.get(target, "any")))
+    tensors: Tensors = {**encoded.tensors, "target": targets}
+    if encoded.near is not None:
+        tensors[NEAR_HASH] = encoded.near
+    lost = _by_row(problems, encoded.problems)
+    _split_columns(frame, plan, tensors, lost)
+    tell_lost(frame, plan, file, lost, readings, drops)
+    drops.encode(table_files(plan)[file].name, rows - len(lost))
+    if len(lost) == rows:
+        return None
+    tensors[FEATURE_HASH] = row_hashes(sorted(encoded.digests.items()), rows)
+    tensors[ROW_HASH] = row_hashes(_row_digests(frame, plan, encoded.digests, readings), rows)
+    tensors[PLACE] = places
+    if not lost:
+        return tensors
+    kept = np.ones(rows, np.bool_)
+    kept[list(lost)] = False
+    return {name: array[kept] for name, array in tensors.items()}
+
+
+def _row_digests(
+    frame: Frame, plan: Plan, features: Mapping[str, Words], readings: Mapping[str, Reading]
+) -> Iterator[tuple[str, Words]]:
+    """What every column of a row means, features or not: dates are instants, however they are written, texts tokens."""
+    table = plan.spec.table
+    known = {column.name for column in table.dates} | {column.name for column in table.texts} if table else set()
+    for name in sorted(frame.names):
+        if name in known:
+            yield name, features[name]
         else:
-            good.append(row)
-    tensors = _encode_rows(good, plan, drops)
-    if tensors is None:
-        return None
-    kept, encoded = tensors
-    encoded[FEATURE_HASH] = hash_array(_feature_hashes(kept, encoded, plan.spec))
-    encoded[PLACE] = np.array([f"line {row.line}" for row in kept], object)
-    names = sorted(form.columns)
-    encoded[ROW_HASH] = hash_array([content_hash(*(_cell(row.values.get(name)) for name in names)) for row in kept])
-    return encoded
+            reading = readings.get(name, "any")
+            yield name, meaning_digests(frame.cells(name, "any" if reading == "date" else reading))
 
 
-def _encode_rows(rows: list[TableRow], plan: Plan, drops: DropTally) -> tuple[list[TableRow], Tensors] | None:
-    """Encode all rows at once; when one can't be encoded, one by one, so that only the bad ones are dropped."""
-    if not rows:
-        return None
-    try:
-        return rows, _tensors(rows, plan.spec)
-    except BadTable:
-        good: list[TableRow] = []
-        for row in rows:
-            try:
-                _tensors([row], plan.spec)
-                good.append(row)
-            except BadTable as error:
-                reason = error.reason.replace("Row ", "Line ", 1)
-                drops.add(plan.source_name, f"line {row.line}", "bad_value", reason, error.fix)
-        return (good, _tensors(good, plan.spec)) if good else None
+def _readings(plan: Plan, frame: Frame) -> dict[str, Reading]:
+    """What each column is read for. Columns of numbers that aren't features are hashed as numbers."""
+    table = plan.spec.table
+    readings: dict[str, Reading] = {
+        column.name: "number" for column in plan.columns if column.type == "number" and column.role != "category"
+    }
+    if plan.spec.target.task != "regression" and plan.spec.target.column:
+        readings[plan.spec.target.column] = "any"
+    if table is not None:
+        readings.update({column.name: "number" for column in table.numbers})
+        readings.update({column.name: date_reading(column.unit, column.order) for column in table.dates})
+        readings.update({category.name: "any" for category in table.categories})
+        readings.update({text.name: "any" for text in table.texts})
+    if plan.time is not None:
+        readings[plan.time.name] = date_reading(plan.time.unit, plan.time.order)
+    if plan.config.split.group is not None:
+        readings[plan.config.split.group] = "any"
+    return {name: reading for name, reading in readings.items() if name in frame.names}
 
 
-def _tensors(rows: Sequence[TableRow], spec: PreprocessingSpec) -> dict[str, NDArray[Any]]:
-    first = rows[0].line
-    tensors = spec.encode_rows([row.values for row in rows], first)
-    tensors["target"] = spec.encode_target([row.values.get(spec.target.column or "") for row in rows], first)
-    return tensors
+def date_reading(unit: str | None, order: str | None) -> Reading:
+    """Bare numbers and slashed dates are understood value by value."""
+    return "any" if unit is not None or order is not None else "date"
 
 
-def _feature_hashes(rows: Sequence[TableRow], encoded: Tensors, spec: PreprocessingSpec) -> list[bytes]:
-    """Hash what the model sees: numbers as encoded, categories by text (a growing vocabulary changes no hash)."""
-    table = spec.table
-    if table is None:
-        return []
-    order = sorted(range(len(table.numbers)), key=lambda index: table.numbers[index].name)
-    names = [f"{table.numbers[index].name}" for index in order]
-    # Adding zero turns -0.0 into 0.0: equal numbers have equal hashes.
-    numbers = encoded["numbers"][:, order] + np.float32(0) if order else np.empty((len(rows), 0), np.float32)
-    categories = sorted(table.categories, key=lambda column: column.name)
-    header = content_hash(*(name.encode() for name in (*names, "", *(column.name for column in categories))))
-    hashes: list[bytes] = []
-    for row, values in zip(rows, np.ascontiguousarray(numbers, "<f4"), strict=True):
-        texts = (parse_text(row.values.get(column.name), column.kind) for column in categories)
-        cells = (b"\0" if text is None else b"=" + text.encode() for text in texts)
-        hashes.append(content_hash(b"row", header, values.tobytes(), *cells))
-    return hashes
+def _by_row(targets: Sequence[Problem], inputs: Sequence[Problem]) -> dict[int, tuple[str, Problem]]:
+    """The first problem of each row: a missing target, else of the first column, else of the target."""
+    lost: dict[int, tuple[str, Problem]] = {
+        problem.row: ("missing_target", problem) for problem in targets if problem.value is None
+    }
+    for problem in (*inputs, *targets):
+        lost.setdefault(problem.row, ("bad_value", problem))
+    return lost
 
 
-def _cell(value: object) -> bytes:
-    """One cell's meaning as bytes, the same for CSV and JSON."""
-    if is_missing(value):
-        return b"\0"
-    try:
-        number = parse_number(value)
-    except ValueError:
-        number = None
-    if number is not None:
-        return b"#" + number_text(number).encode()
-    try:
-        return b"=" + (parse_text(value) or "").encode()
-    except ValueError:
-        return b"*" + repr(value).encode("utf-8", "replace")
+def _split_columns(frame: Frame, plan: Plan, tensors: Tensors, lost: dict[int, tuple[str, Problem]]) -> None:
+    """Add `group` or `time`; a row without its time can't be put on a side."""
+    split = plan.config.split
+    if split.group is not None:
+        digests = meaning_digests(frame.cells(split.group))
+        tensors[GROUP] = row_hashes([("", digests)], len(frame.lines))
+    if split.time is None:
+        return
+    wrong: dict[int, str] = {}
+    cells, times = row_times(frame, plan, split.time, wrong)
+    tensors[TIME] = times
+    for row in np.flatnonzero(np.isnan(times)).tolist():
+        reason = wrong.get(int(cells.codes[row]), "it is missing, and the rows are split by time")
+        problem = Problem(row, split.time, cells.raw(row), reason, "Fill it in or remove the row.")
+        lost.setdefault(row, ("bad_value", problem))
+
+
+def row_times(frame: Frame, plan: Plan, name: str, wrong: dict[int, str]) -> tuple[Cells, NDArray[np.float64]]:
+    """A column's cells, and their times: seconds since 1970 of dates, or the numbers themselves; NaN is missing.
+
+    `wrong` takes why a value isn't a time, by its code.
+    """
+    if plan.time is None:
+        cells = frame.cells(name, "number")
+        return cells, numbers_of(cells, wrong)
+    cells = frame.cells(name, date_reading(plan.time.unit, plan.time.order))
+    instants = instants_of(plan.time, cells, wrong)
+    return cells, np.where(instants == NO_INSTANT, np.nan, instants / 1e6)
+
+
+def tell_lost(
+    frame: Frame,
+    plan: Plan,
+    file: int,
+    lost: dict[int, tuple[str, Problem]],
+    readings: Mapping[str, Reading],
+    drops: DropTally,
+    *,
+    unreadable: bool = True,
+) -> None:
+    """Report what is left out, in the order of the lines; with `unreadable` also the frame's bad rows."""
+    all_bad = frame.bad if unreadable else ()
+    if not lost and not all_bad:
+        return
+    told: list[tuple[int, int, str, str, str, bytes]] = []
+    columns = [(name, frame.cells(name, readings.get(name, "any"))) for name in frame.names] if lost else []
+    for number, bad in enumerate(all_bad):
+        place = describe_place(plan, bad.line + file * FILE_STEP, file=False)
+        told.append((bad.line, number, bad.code, f"{place.capitalize()}: {bad.reason}.", bad.fix, bad.raw))
+    for number, (row, (code, problem)) in enumerate(sorted(lost.items())):
+        line = int(frame.lines[row])
+        place = describe_place(plan, line + file * FILE_STEP, file=False).capitalize()
+        reason = describe_problem(problem, place) if code == "bad_value" else f"{place}: {problem.reason}."
+        fix = problem.fix if code == "bad_value" else "Fill it in."
+        told.append((line, -1, code, reason, fix, _raw_row(columns, row) if number < MAX_EXAMPLES else b""))
+    name = table_files(plan)[file].name
+    for line, _, code, reason, fix, raw in sorted(told):
+        place = describe_place(plan, line + file * FILE_STEP, file=False)
+        drops.add(name, place, code, reason, fix, raw=raw or None)
+
+
+def _raw_row(columns: Sequence[tuple[str, Cells]], row: int) -> bytes:
+    """A row's values as JSON, for the quarantine."""
+    values = {name: cells.raw(row) for name, cells in columns}
+    return json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+
+class Places(Sequence[str]):
+    """Where rows stand in their file, as texts made only when they are asked for."""
+
+    def __init__(self, plan: Plan, places: NDArray[np.int64]) -> None:
+        self._plan = plan
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [describe_place(self._plan, int(place), file=False) for place in self._places[index]]
+        return describe_place(self._plan, int(self._places[index]), file=False)

@@ -1,40 +1,45 @@
-"""What the columns of a table are, learnt in one streaming pass, and what can be learnt from them.
+"""What the columns of a table are, learnt in one streaming pass, frame by frame.
 
 A column is *number* when at least 95 % of its present values are numbers (rows with another value there are dropped
-later, and reported), *boolean* when all are true or false, else *category*. Distinct values are counted exactly up to
-`MAX_DISTINCT`; of a column with more, values first seen later aren't counted.
+later, and reported), *boolean* when all are true or false, *date* when at least 95 % are dates, else *category*.
+Distinct values are counted up to the row that would bring the 50,001st of them; from there on only numbers are counted.
+So a profile depends on the rows and their order alone, not on how they are cut into frames.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar, cast
 
-from shoal_core.data.config_types import Task
-from shoal_core.data.report import ColumnReport
-from shoal_core.data.spec import CategoryColumn, NumberColumn, PreprocessingSpec, TableInput, TargetSpec
+import numpy as np
+
+from shoal_core.data.cleaning_config import TextConfig
+from shoal_core.data.tables.columns import numbers_of
+from shoal_core.data.tables.dates import DateOrder, DateUnit, feature_values, parse_date, slashed_parts
 from shoal_core.data.tables.formats import MAX_COLUMNS
-from shoal_core.data.values import ValueKind, is_boolean_text, parse_number, parse_text, sort_naturally
-from shoal_core.errors import BadConfig, BadDataset, BadTable
+from shoal_core.data.tables.frames import Distinct, Frame, frame_of_rows
+from shoal_core.data.tables.leaks import LeakFinder
+from shoal_core.data.tables.rows import TableRow
+from shoal_core.data.tables.words import WordCounter
+from shoal_core.data.values import ValueKind, is_boolean_text, parse_number, parse_text
+from shoal_core.errors import BadTable
 
 MAX_DISTINCT = 50_000
-MAX_VOCABULARY = 1_000
-MAX_CLASSES = 1_000
-MAX_INTEGER_CLASSES = 20
 NUMBER_SHARE = 0.95
 IDENTIFIER_SHARE = 0.9
+LONG_TEXT = 256
 _MIN_IDENTIFIERS = 10
-_LONG_TEXT = 256
-_TARGET_NAMES = ("target", "label", "class", "y")
-_ROW_NUMBER_NAMES = frozenset({"id", "index", "rowid", "row_id", "rownames", "row_names", "row_number", "rownumber"})
+_DATE_PROBE = 50
 
-ColumnType = Literal["number", "category", "boolean", "nested", "empty"]
+_T = TypeVar("_T")
+ColumnType = Literal["number", "category", "boolean", "date", "nested", "empty"]
 
 
 @dataclass
-class _Numbers:
+class Numbers:
     """How many values are numbers, how many of those are whole, and their range."""
 
     count: int = 0
@@ -42,69 +47,156 @@ class _Numbers:
     low: float = float("inf")
     high: float = float("-inf")
 
-    def add(self, text: str, times: int) -> None:
-        try:
-            number = parse_number(text)
-        except ValueError:
-            return
-        if number is not None:
-            self.count += times
-            self.whole += times * number.is_integer()
-            self.low = min(self.low, number)
-            self.high = max(self.high, number)
+    def add(self, number: float, times: int) -> None:
+        """Count one number."""
+        self.count += times
+        self.whole += times * number.is_integer()
+        self.low = min(self.low, number)
+        self.high = max(self.high, number)
 
 
+@dataclass(frozen=True)
+class Dates:
+    """What is known of the counted values that are dates: how they are written, how many there are, what varies."""
+
+    count: int
+    ambiguous: bool
+    order: DateOrder | None
+    unit: DateUnit | None
+    varying: tuple[str, ...]
+
+
+@dataclass
 class ColumnProfile:
-    """Counts of one column's values."""
+    """Counts of one column's values.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.present = 0
-        self.nested = 0
-        self.counts: dict[str, int] = {}
-        self.uncounted = 0
-        self._uncounted_numbers = _Numbers()
-        self._numbers: _Numbers | None = None
+    Attributes:
+        name: The column.
+        present: Values that aren't missing.
+        nested: How many of them are lists or objects.
+        counts: Text -> how often, in the order of appearance.
+        labels: Items of lists -> how often (for several labels a row).
+        lists: How many values are lists of single values.
+        exact: Whether every distinct value was counted.
+        words: Words of texts, where the column looks like texts.
+    """
 
-    def add(self, value: object) -> None:
-        """Count one cell."""
-        self._numbers = None
+    name: str
+    words: WordCounter
+    present: int = 0
+    nested: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    lists: int = 0
+    exact: bool = True
+    _rest: Numbers = field(default_factory=Numbers)
+    _known: dict[str, object] = field(default_factory=dict)
+
+    def add(self, frame: Frame) -> None:
+        """Count a frame's cells."""
+        self._known.clear()
+        first = 0
+        if self.exact:
+            found = frame.distinct(self.name)
+            overflow = self._overflow(found)
+            if overflow is None:
+                self._count(found)
+                self.words.add(found)
+                return
+            self._count(frame.distinct(self.name, overflow))
+            self.exact = False
+            first = overflow
+        if self.words.wanted:
+            self.words.add(frame.distinct(self.name))
+        cells = frame.cells(self.name, "number")
+        wrong: dict[int, str] = {}
+        numbers = numbers_of(cells, wrong)[first:]
+        known = numbers[~np.isnan(numbers)]
+        self.present += len(known) + int(np.isin(cells.codes[first:], list(wrong)).sum())
+        if known.size:
+            whole = int((known == np.floor(known)).sum())
+            low, high = min(self._rest.low, float(known.min())), max(self._rest.high, float(known.max()))
+            self._rest = Numbers(self._rest.count + known.size, self._rest.whole + whole, low, high)
+
+    def _overflow(self, found: Distinct) -> int | None:
+        """The row that brings one distinct value too many, if any."""
+        room = MAX_DISTINCT - len(self.counts)
+        if len(found.values) <= room:
+            return None
+        fresh: set[str] = set()
+        counts = self.counts
+        for value, first in zip(found.values, found.firsts.tolist(), strict=True):
+            if type(value) is str and value in counts:
+                continue
+            try:
+                text = parse_text(value)
+            except ValueError:
+                continue
+            key = None if text is None else _key(text)
+            if key is None or key in counts or key in fresh:
+                continue
+            if len(fresh) == room:
+                return int(first)
+            fresh.add(key)
+        return None
+
+    def _count(self, found: Distinct) -> None:
+        counts = self.counts
+        for value, times in zip(found.values, found.counts.tolist(), strict=True):
+            # A text that is counted already is its own key.
+            if type(value) is str and value in counts:
+                self.present += times
+                counts[value] += times
+                continue
+            try:
+                text = parse_text(value)
+            except ValueError:
+                self.present += times
+                self.nested += times
+                self._count_labels(value, times)
+                continue
+            if text is not None:
+                self.present += times
+                key = _key(text)
+                counts[key] = counts.get(key, 0) + times
+
+    def _count_labels(self, value: object, times: int) -> None:
+        if not isinstance(value, list):
+            return
         try:
-            text = parse_text(value)
+            labels = {label for label in map(parse_text, value) if label is not None}
         except ValueError:
-            self.present += 1
-            self.nested += 1
             return
-        if text is None:
-            return
-        self.present += 1
-        key = text if len(text) <= _LONG_TEXT else _long_key(text)
-        if key in self.counts:
-            self.counts[key] += 1
-        elif len(self.counts) < MAX_DISTINCT:
-            self.counts[key] = 1
-        else:
-            self.uncounted += 1
-            self._uncounted_numbers.add(text, 1)
+        self.lists += times
+        for label in sorted(labels):
+            if label in self.labels or len(self.labels) < MAX_DISTINCT:
+                self.labels[label] = self.labels.get(label, 0) + times
+
+    def _once(self, name: str, make: Callable[[], _T]) -> _T:
+        """What is made of the counts, once until they change."""
+        if name not in self._known:
+            self._known[name] = make()
+        return cast("_T", self._known[name])
 
     @property
-    def numbers(self) -> _Numbers:
-        """What is known of the values that are numbers; counted values are parsed once, not cell by cell."""
-        if self._numbers is None:
-            found = replace(self._uncounted_numbers)
-            for text, count in self.counts.items():
-                found.add(text, count)
-            self._numbers = found
-        return self._numbers
+    def numbers(self) -> Numbers:
+        """What is known of the values that are numbers."""
+        return self._once("numbers", self._find_numbers)
 
-    @property
-    def exact(self) -> bool:
-        """Whether every distinct value was counted."""
-        return self.uncounted == 0
+    def _find_numbers(self) -> Numbers:
+        found = Numbers(self._rest.count, self._rest.whole, self._rest.low, self._rest.high)
+        for text, count in self.counts.items():
+            number = number_of(text)
+            if number is not None:
+                found.add(number, count)
+        return found
 
     @property
     def type(self) -> ColumnType:
         """The column's type by the rule of this module."""
+        return self._once("type", self._find_type)
+
+    def _find_type(self) -> ColumnType:
         if not self.present:
             return "empty"
         if self.nested > (1 - NUMBER_SHARE) * self.present:
@@ -113,21 +205,69 @@ class ColumnProfile:
             return "number"
         if self.exact and not self.nested and all(is_boolean_text(text) for text in self.counts):
             return "boolean"
+        dates = self.dates()
+        if dates is not None and not dates.ambiguous:
+            return "date"
         return "category"
 
     @property
     def kind(self) -> ValueKind:
         """How the column's values become texts."""
-        if self.type in ("number", "boolean"):
-            return "number" if self.type == "number" else "boolean"
-        return "text"
+        found = self.type
+        return "number" if found == "number" else "boolean" if found == "boolean" else "text"
 
-    def values(self) -> dict[str, int]:
+    def dates(self) -> Dates | None:
+        """The column as dates; None when fewer than 95 % of the counted values are dates."""
+        return self._once("dates", self._find_dates)
+
+    def _find_dates(self) -> Dates | None:
+        if not self.counts or not _mostly_dates(itertools.islice(self.counts, _DATE_PROBE)):
+            return None
+        parts = [found for text in self.counts if (found := slashed_parts(text))]
+        by_day, by_month = any(first > 12 for first, _ in parts), any(second > 12 for _, second in parts)
+        ambiguous = bool(parts) and by_day == by_month
+        order: DateOrder | None = "day" if by_day and parts else "month" if by_month and parts else None
+        return self._dated(order, None, ambiguous)
+
+    def numeric_dates(self) -> Dates | None:
+        """A column of numbers as dates since 1970, in the unit that suits their size; None when it isn't numbers."""
+        if self.type != "number":
+            return None
+        size = max(abs(self.numbers.low), abs(self.numbers.high))
+        unit: DateUnit = "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
+        return self._dated(None, unit, False)
+
+    def _dated(self, order: DateOrder | None, unit: DateUnit | None, ambiguous: bool) -> Dates | None:
+        instants: list[int] = []
+        count = 0
+        for text, times in self.counts.items():
+            try:
+                instant = parse_date(text, "day" if ambiguous else order, unit)
+            except ValueError:
+                continue
+            if instant is not None:
+                instants.append(instant)
+                count += times
+        if count < NUMBER_SHARE * sum(self.counts.values()):
+            # Of a slashed column that isn't ambiguous in itself, some values may fit neither order.
+            return Dates(count, True, None, unit, ()) if ambiguous else None
+        found = np.array(instants, np.int64)
+        varying = [name for name in ("hour", "weekday", "day", "month") if np.ptp(feature_values(found, name)) > 0]
+        elapsed = ["elapsed"] if len(found) and np.ptp(found) > 0 else []
+        return Dates(count, ambiguous, order, unit, (*elapsed, *varying))
+
+    def values(self, kind: ValueKind | None = None) -> dict[str, int]:
         """Counted values of the column's kind; texts of the same value (`1` and `1.0`) are one."""
+        kind = kind or self.kind
+        if kind == "text":
+            return dict(self.counts)
+        return dict(self._once(f"values {kind}", lambda: self._find_values(kind)))
+
+    def _find_values(self, kind: ValueKind) -> dict[str, int]:
         merged: dict[str, int] = {}
         for text, count in self.counts.items():
             try:
-                value = parse_text(text, self.kind)
+                value = parse_text(text, kind)
             except ValueError:
                 continue
             if value is not None:
@@ -145,200 +285,80 @@ class ColumnProfile:
 
 
 class TableProfile:
-    """Profiles of all columns of a table, filled row by row."""
-
-    def __init__(self, columns: tuple[str, ...] = ()) -> None:
-        self.rows = 0
-        self.columns = {name: ColumnProfile(name) for name in columns}
-
-    def add(self, row: Mapping[str, object]) -> None:
-        """Count one row; a key never seen before becomes a column (JSONL)."""
-        self.rows += 1
-        for name, value in row.items():
-            column = self.columns.get(name)
-            if column is None:
-                if len(self.columns) >= MAX_COLUMNS:
-                    raise BadTable(f"The table has more than {MAX_COLUMNS:,} columns.", "Remove some.")
-                column = self.columns[name] = ColumnProfile(name)
-            column.add(value)
-
-
-@dataclass(frozen=True)
-class InferredTable:
-    """The spec of a table, its columns for the report, and the names of settings nobody gave."""
-
-    spec: PreprocessingSpec
-    columns: tuple[ColumnReport, ...]
-    inferred: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-def infer_table(profile: TableProfile, name: str, target: str | None, task: Task | None) -> InferredTable:
-    """Choose the target, the task and the columns.
-
-    The target is the one asked for, else a column called target, label, class or y (in that order, in any case), else
-    the last. A number target is a classification when all its values are whole and there are at most 20 of them.
+    """Profiles of all columns of a table, filled frame by frame.
 
     Args:
-        profile: The whole table's profile.
-        name: The table's name, for errors.
-        target: The target asked for.
-        task: The task asked for.
-
-    Raises:
-        BadDataset: No such target, nothing to learn from, or a task that the target doesn't allow.
+        columns: The columns known from the start.
+        text: How texts become tokens.
+        texts: Columns that are texts because the settings say so.
+        target: The target, where it is known from the start: columns are compared with it.
     """
-    if not profile.rows:
-        raise BadDataset(f"{name!r} has no rows that can be read.", "Add rows under the header, and close its quotes.")
-    column = profile.columns[_choose_target(profile, name, target)]
-    found = _choose_target_spec(column, name, task)
-    table, reports, warnings = _choose_inputs(profile, column, found)
-    if not table.names:
-        raise BadDataset(
-            f"{name!r} has no column to learn from besides the target {column.name!r}.",
-            "Add columns that vary and aren't row names.",
-        )
-    spec = PreprocessingSpec(kind="table", table=table, target=found)
-    inferred = [*(["target"] if target is None else []), *(["task"] if task is None else [])]
-    return InferredTable(spec, tuple(reports), tuple(inferred), tuple(warnings))
+
+    def __init__(
+        self,
+        columns: Iterable[str] = (),
+        text: TextConfig | None = None,
+        texts: frozenset[str] = frozenset(),
+        target: str | None = None,
+    ) -> None:
+        self.rows = 0
+        self._text = text or TextConfig()
+        self._texts = texts
+        self.columns: dict[str, ColumnProfile] = {}
+        self.leaks = LeakFinder(target)
+        self.know(columns)
+
+    def know(self, columns: Iterable[str]) -> None:
+        """Make columns known before any row has them."""
+        for name in columns:
+            self._column(name)
+
+    def _column(self, name: str) -> ColumnProfile:
+        if name not in self.columns:
+            if len(self.columns) >= MAX_COLUMNS:
+                raise BadTable(f"The table has more than {MAX_COLUMNS:,} columns.", "Remove some.")
+            self.columns[name] = ColumnProfile(name, WordCounter(self._text, name in self._texts))
+        return self.columns[name]
+
+    def add_frame(self, frame: Frame) -> None:
+        """Count a frame; a name never seen before becomes a column."""
+        rows = len(frame.lines)
+        if not rows:
+            return
+        for name in frame.names:
+            self._column(name).add(frame)
+        self.leaks.add(frame, tuple(self.columns), self.rows)
+        self.rows += rows
+
+    def add(self, row: Mapping[str, object]) -> None:
+        """Count one row."""
+        self.add_rows([row])
+
+    def add_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Count rows that are mappings."""
+        self.add_frame(frame_of_rows([TableRow(0, 0, 0, dict(row)) for row in rows], ()))
 
 
-def _choose_target(profile: TableProfile, name: str, target: str | None) -> str:
-    names = list(profile.columns)
-    if target is not None:
-        if target in profile.columns:
-            return target
-        shown = ", ".join(repr(column) for column in names[:50])
-        raise BadDataset(f"{name!r} has no column {target!r}.", f"Set `target` to one of: {shown}.")
-    for wanted in _TARGET_NAMES:
-        for column in names:
-            if column.casefold() == wanted:
-                return column
-    return names[-1]
-
-
-def _choose_target_spec(column: ColumnProfile, name: str, task: Task | None) -> TargetSpec:
-    quoted = f"the target {column.name!r} of {name!r}"
-    if not column.present:
-        raise BadDataset(f"All values of {quoted} are missing.", "Set `target` in dataset.yaml to another column.")
-    if column.type == "nested":
-        raise BadDataset(f"Values of {quoted} are lists or objects.", "Set `target` to a column of single values.")
-    values = column.values()
-    distinct = len(values) if column.exact else max(len(values), MAX_DISTINCT)
-    if distinct < 2:
-        raise BadDataset(
-            f"All rows have the same value {next(iter(values), '')!r} in {quoted}.",
-            "Add rows of another class, or set `target` to another column.",
-        )
-    if (task or _infer_task(column, distinct)) == "regression":
-        if column.type != "number":
-            example = next((text for text in values if not _numeric(text)), next(iter(values)))
-            raise BadConfig(
-                f"A regression needs numbers, and {quoted} has texts such as {example[:80]!r}.",
-                "Set `task: classification` in dataset.yaml, or `target` to a column of numbers.",
-            )
-        if distinct == 2:
-            raise BadConfig(
-                f"A regression was asked for, and {quoted} has only 2 classes: {', '.join(sort_naturally(values))}.",
-                "Set `task: classification` in dataset.yaml.",
-            )
-        return TargetSpec(task="regression", column=column.name, kind="number")
-    if distinct > MAX_CLASSES or (column.type == "category" and column.identifying):
-        raise BadDataset(
-            f"A classification needs few classes, and {quoted} has {distinct:,} different values.",
-            "Set `target` in dataset.yaml to the column to predict, or `task: regression` for numbers.",
-        )
-    classes = tuple(sort_naturally(values))
-    return TargetSpec(task="classification", column=column.name, classes=classes, kind=column.kind)
-
-
-def _infer_task(column: ColumnProfile, distinct: int) -> Task:
-    if column.type != "number":
-        return "classification"
-    whole = column.numbers.whole == column.numbers.count
-    return "classification" if whole and distinct <= MAX_INTEGER_CLASSES else "regression"
-
-
-def _choose_inputs(
-    profile: TableProfile, target: ColumnProfile, found: TargetSpec
-) -> tuple[TableInput, list[ColumnReport], list[str]]:
-    numbers: list[NumberColumn] = []
-    categories: list[CategoryColumn] = []
-    ignored: list[str] = []
-    reports: list[ColumnReport] = []
-    warnings: list[str] = []
-    for column in profile.columns.values():
-        if column is target:
-            reports.append(_report(column, profile.rows, "target"))
-            continue
-        reason = _reason_to_drop(column)
-        if reason:
-            ignored.append(column.name)
-            reports.append(_report(column, profile.rows, "dropped", reason))
-        elif column.type == "number":
-            numbers.append(NumberColumn(name=column.name))
-            reports.append(_report(column, profile.rows, "number"))
-        else:
-            vocabulary = _vocabulary(column)
-            categories.append(CategoryColumn(name=column.name, categories=vocabulary, kind=column.kind))
-            reports.append(_report(column, profile.rows, "category"))
-            if len(vocabulary) < len(column.counts) and column.type == "category":
-                warnings.append(
-                    f"Column {column.name!r} has more than {len(vocabulary):,} categories; the most frequent "
-                    f"{len(vocabulary):,} are told apart, the rest count as unknown."
-                )
-    return TableInput(numbers=tuple(numbers), categories=tuple(categories), ignored=tuple(ignored)), reports, warnings
-
-
-def _reason_to_drop(column: ColumnProfile) -> str:
-    kind = column.type
-    if kind == "empty":
-        return "every value is missing"
-    if kind == "nested":
-        return "its values are lists or objects"
-    if kind == "number":
-        found = column.numbers
-        if found.low == found.high:
-            return "it has the same value in every row"
-        row_numbers = column.present - 1 == found.high - found.low and found.whole == found.count
-        if column.name.casefold() in _ROW_NUMBER_NAMES and row_numbers and column.identifying:
-            return "it numbers the rows"
-        return ""
-    if len(column.values()) == 1 and column.exact:
-        return "it has the same value in every row"
-    if kind == "category" and column.identifying:
-        return "nearly every value is different: it identifies rows"
-    return ""
-
-
-def _vocabulary(column: ColumnProfile) -> tuple[str, ...]:
-    """The most frequent values by count, then by text, in natural order."""
-    values = {text: count for text, count in column.values().items() if len(text) <= _LONG_TEXT}
-    frequent = sorted(values, key=lambda text: (-values[text], text))[:MAX_VOCABULARY]
-    return tuple(sort_naturally(frequent))
-
-
-def _report(
-    column: ColumnProfile, rows: int, role: Literal["number", "category", "target", "dropped"], reason: str = ""
-) -> ColumnReport:
-    return ColumnReport(
-        name=column.name,
-        role=role,
-        type=column.type,
-        missing=rows - column.present,
-        distinct=len(column.values()) if column.type != "nested" else 0,
-        distinct_exact=column.exact,
-        reason=reason,
-    )
-
-
-def _numeric(text: str) -> bool:
+def number_of(text: str) -> float | None:
+    """A text as a number, None when it isn't one."""
     try:
-        return parse_number(text) is not None
+        return parse_number(text)
+    except ValueError:
+        return None
+
+
+def _mostly_dates(texts: Iterable[str]) -> bool:
+    found = [slashed_parts(text) is not None or _is_iso(text) for text in texts]
+    return sum(found) >= 0.9 * len(found)
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        return parse_date(text) is not None
     except ValueError:
         return False
 
 
-def _long_key(text: str) -> str:
-    """A stand-in for a long text that is itself too long for the vocabulary, so memory stays bounded."""
-    return text[:_LONG_TEXT] + "#" + hashlib.sha256(text.encode()).hexdigest()[:16]
+def _key(text: str) -> str:
+    """The text, or a stand-in for one that is too long for the vocabulary, so that memory stays bounded."""
+    return text if len(text) <= LONG_TEXT else text[:LONG_TEXT] + "#" + hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.forward import ForwardGraph
-from shoal_core.graphs.recipes import cnn, linear, mlp, resnet, vgg
+from shoal_core.graphs.recipes import cnn, crnn, fasttext, linear, mlp, resnet, rnn, text_cnn, transformer, vgg
 from shoal_core.graphs.signature import NetworkSignature
+
+_Config = TypeVar("_Config", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -20,27 +22,25 @@ class _Recipe:
     default_config: Callable[[NetworkSignature, int], BaseModel]
 
 
+def _made(
+    config: type[_Config],
+    build: Callable[[_Config, NetworkSignature, int], ForwardGraph],
+    default: Callable[[NetworkSignature, int], _Config],
+) -> _Recipe:
+    return _Recipe(lambda values, signature, seed: build(config.model_validate(values), signature, seed), default)
+
+
 _RECIPES: Mapping[str, _Recipe] = {
-    "cnn": _Recipe(
-        lambda config, signature, seed: cnn.build(cnn.CnnConfig.model_validate(config), signature, seed),
-        cnn.default_config,
-    ),
-    "linear": _Recipe(
-        lambda config, signature, seed: linear.build(linear.LinearConfig.model_validate(config), signature, seed),
-        linear.default_config,
-    ),
-    "mlp": _Recipe(
-        lambda config, signature, seed: mlp.build(mlp.MlpConfig.model_validate(config), signature, seed),
-        mlp.default_config,
-    ),
-    "resnet": _Recipe(
-        lambda config, signature, seed: resnet.build(resnet.ResnetConfig.model_validate(config), signature, seed),
-        resnet.default_config,
-    ),
-    "vgg": _Recipe(
-        lambda config, signature, seed: vgg.build(vgg.VggConfig.model_validate(config), signature, seed),
-        vgg.default_config,
-    ),
+    "cnn": _made(cnn.CnnConfig, cnn.build, cnn.default_config),
+    "crnn": _made(crnn.CrnnConfig, crnn.build, crnn.default_config),
+    "fasttext": _made(fasttext.FasttextConfig, fasttext.build, fasttext.default_config),
+    "linear": _made(linear.LinearConfig, linear.build, linear.default_config),
+    "mlp": _made(mlp.MlpConfig, mlp.build, mlp.default_config),
+    "resnet": _made(resnet.ResnetConfig, resnet.build, resnet.default_config),
+    "rnn": _made(rnn.RnnConfig, rnn.build, rnn.default_config),
+    "text-cnn": _made(text_cnn.TextCnnConfig, text_cnn.build, text_cnn.default_config),
+    "transformer": _made(transformer.TransformerConfig, transformer.build, transformer.default_config),
+    "vgg": _made(vgg.VggConfig, vgg.build, vgg.default_config),
 }
 
 
@@ -65,7 +65,7 @@ def build_forward(recipe: str, config: Mapping[str, Any], signature: NetworkSign
         return _recipe(recipe).build(config, signature, seed)
     except ValidationError as error:
         first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"])
+        setting = ".".join(str(part) for part in first["loc"]) or "network"
         known = ", ".join(sorted(default_config(recipe, signature, 1)))
         raise BadConfig(
             f"Setting {setting!r} of the network of recipe {recipe!r} is wrong: {first['msg']}.",

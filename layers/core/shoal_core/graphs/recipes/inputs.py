@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import TensorProto
@@ -11,11 +12,22 @@ from onnx import TensorProto
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.forward import BATCH
 from shoal_core.graphs.recipes.network import Network
-from shoal_core.graphs.signature import MIN_IMAGE_SIDE, CategoriesInput, ImageInput, NetworkSignature, NumbersInput
+from shoal_core.graphs.signature import (
+    MIN_IMAGE_SIDE,
+    CategoriesInput,
+    ImageInput,
+    NetworkSignature,
+    NumbersInput,
+    SequenceInput,
+    TokensInput,
+)
 
 IMAGE = "image"
 NUMBERS = "numbers"
 CATEGORIES = "categories"
+TOKENS = "tokens"
+SEQUENCE = "sequence"
+UNKNOWN_TOKEN = 1
 
 
 def image_features(network: Network, image: ImageInput) -> str:
@@ -39,31 +51,86 @@ def require_image(signature: NetworkSignature, recipe: str) -> ImageInput:
     return signature.image
 
 
-def all_features(network: Network, signature: NetworkSignature, embedding_above: int) -> str:
-    """Everything that a network sees, side by side: float32 [N, width]."""
+@dataclass(frozen=True)
+class Text:
+    """One column of texts in a graph.
+
+    Attributes:
+        name: Of its parameters.
+        ids: Token ids [N, length] that the table of embeddings has; 0 is padding.
+        mask: float32 [N, length], 1 for a token and 0 for padding.
+        cardinality: Number of ids.
+        length: Tokens of a text at most.
+    """
+
+    name: str
+    ids: str
+    mask: str
+    cardinality: int
+    length: int
+
+
+def all_features(network: Network, signature: NetworkSignature, embedding_above: int, text_width: int) -> str:
+    """Everything that a network sees, side by side: float32 [N, width]. Texts as the mean of their embeddings.
+
+    Args:
+        network: The graph in the making.
+        signature: What the network sees.
+        embedding_above: See `category_features`.
+        text_width: Width of a token's embedding.
+    """
     features = []
     if signature.image is not None:
         features.append(network.flatten(image_features(network, signature.image)))
+    if signature.sequence is not None:
+        features.append(network.flatten(sequence_features(network, signature.sequence)))
+    if signature.tokens is not None:
+        features += [text_bag(network, text, text_width) for text in texts(network, signature.tokens)]
+    return joined(network, [*features, *table_features(network, signature, embedding_above)])
+
+
+def table_features(network: Network, signature: NetworkSignature, embedding_above: int) -> list[str]:
+    """Numbers and categories of a table, [N, width] each; none where there are none."""
+    features = []
     if signature.numbers is not None:
         features += number_features(network, signature.numbers)
     if signature.categories is not None:
         features += category_features(network, signature.categories, embedding_above)
-    return joined(network, features)
+    return features
 
 
 def number_features(network: Network, numbers: NumbersInput) -> list[str]:
-    """`numbers` float32 [N, F], standardised, missing ones 0, and 1 or 0 for missing in columns where that happened."""
+    """`numbers` float32 [N, F], filled, clipped and standardised, and 1 or 0 for missing where that happened."""
+    raw = network.graph.input(NUMBERS, TensorProto.FLOAT, (BATCH, len(numbers.mean)))
+    return _number_parts(network, raw, numbers)
+
+
+def sequence_features(network: Network, sequence: SequenceInput) -> str:
+    """`sequence` float32 [N, T, F], filled, clipped and standardised, with 1 or 0 for missing behind: [N, T, F']."""
+    raw = network.graph.input(SEQUENCE, TensorProto.FLOAT, (BATCH, sequence.steps, sequence.columns))
+    parts = _number_parts(network, raw, sequence)
+    return parts[0] if len(parts) == 1 else network.graph.emit("Concat", *parts, axis=2)
+
+
+def _number_parts(network: Network, raw: str, columns: NumbersInput | SequenceInput) -> list[str]:
+    """What standardising makes of numbers whose last axis are columns, and the indicators of missing ones."""
     graph = network.graph
-    raw = graph.input(NUMBERS, TensorProto.FLOAT, (BATCH, len(numbers.mean)))
     missing = graph.emit("IsNaN", raw)
-    centred = graph.emit("Sub", raw, graph.constant(_row(numbers.mean)))
-    standardised = graph.emit("Mul", centred, graph.constant(_scale(numbers.std)))
-    features = [graph.emit("Where", missing, graph.scalar(0, standardised), standardised)]
-    columns = [column for column, happened in enumerate(numbers.missing) if happened]
-    if columns:
+    low, high = _bounds(columns)
+    bounded = raw
+    if any(columns.bounds):
+        bounded = graph.emit("Min", graph.emit("Max", raw, graph.constant(_row(low))), graph.constant(_row(high)))
+    centred = graph.emit("Sub", bounded, graph.constant(_row(columns.mean)))
+    standardised = graph.emit("Mul", centred, graph.constant(_scale(columns.std)))
+    given = columns.fill or (None,) * len(columns.mean)
+    fills = [mean if fill is None else fill for mean, fill in zip(columns.mean, given, strict=True)]
+    filled = (np.clip(fills, low, high) - np.asarray(columns.mean)) * _scale(columns.std).astype(np.float64)
+    parts = [graph.emit("Where", missing, graph.constant(_row(filled.tolist())), standardised)]
+    indicated = [column for column, happened in enumerate(columns.missing) if happened]
+    if indicated:
         indicators = graph.emit("Cast", missing, to=TensorProto.FLOAT)
-        features.append(graph.emit("Gather", indicators, graph.integers(*columns), axis=1))
-    return features
+        parts.append(graph.emit("Gather", indicators, graph.integers(*indicated), axis=graph.rank(raw) - 1))
+    return parts
 
 
 def category_features(network: Network, categories: CategoriesInput, embedding_above: int) -> list[str]:
@@ -90,6 +157,42 @@ def category_features(network: Network, categories: CategoriesInput, embedding_a
     return features
 
 
+def texts(network: Network, tokens: TokensInput) -> list[Text]:
+    """`tokens` int32 [N, L], cut into its columns. An id that training didn't know counts as 1, an unknown token."""
+    graph = network.graph
+    raw = graph.input(TOKENS, TensorProto.INT32, (BATCH, tokens.length))
+    found = []
+    for index, (column, offset) in enumerate(zip(tokens.columns, tokens.offsets, strict=True)):
+        ids = raw
+        if len(tokens.columns) > 1:
+            end = graph.integers(offset + column.length)
+            ids = graph.emit("Slice", raw, graph.integers(offset), end, graph.integers(1))
+        zero, unknown, limit = (
+            graph.constant(np.asarray(value, dtype=np.int32)) for value in (0, UNKNOWN_TOKEN, column.cardinality)
+        )
+        known = graph.emit("And", graph.emit("GreaterOrEqual", ids, zero), graph.emit("Less", ids, limit))
+        ids = graph.emit("Where", known, ids, unknown)
+        mask = graph.emit("Cast", graph.emit("Greater", ids, zero), to=TensorProto.FLOAT)
+        found.append(Text(f"text{index}", ids, mask, column.cardinality, column.length))
+    return found
+
+
+def text_bag(network: Network, text: Text, width: int) -> str:
+    """The mean of the embeddings of a text's tokens, padding left out: [N, width]; zeros for an empty text."""
+    return bag(network, text.ids, text.mask, f"{text.name}.tokens", text.cardinality, width)
+
+
+def bag(network: Network, ids: str, mask: str, name: str, rows: int, width: int) -> str:
+    """The mean of trainable rows `ids` [N, L] where `mask` [N, L] is 1: [N, width]; zeros where it nowhere is."""
+    graph = network.graph
+    axis = graph.integers(1)
+    count = graph.emit("Max", graph.emit("ReduceSum", mask, axis), graph.scalar(1, mask))
+    weights = graph.emit("Unsqueeze", graph.emit("Div", mask, count), axis)
+    # Next to 0, so that a rare row that was hardly trained says little (as fastText has it).
+    rows_of_ids = network.embedding(ids, name, rows, width, spread=1 / width)
+    return graph.emit("Squeeze", graph.emit("MatMul", weights, rows_of_ids), axis)
+
+
 def embedding_width(cardinality: int) -> int:
     """A width that grows slowly with the number of categories (fastai's rule of thumb)."""
     return min(64, round(1.6 * math.pow(cardinality, 0.56)))
@@ -102,6 +205,13 @@ def joined(network: Network, features: Sequence[str]) -> str:
 
 def _row(values: Sequence[float]) -> np.ndarray:
     return np.asarray(values, dtype=np.float32)
+
+
+def _bounds(columns: NumbersInput | SequenceInput) -> tuple[list[float], list[float]]:
+    """What columns are clipped to; as far as float32 goes where they aren't."""
+    most = float(np.finfo(np.float32).max)
+    pairs = [pair or (-most, most) for pair in columns.bounds or (None,) * len(columns.mean)]
+    return [low for low, _ in pairs], [high for _, high in pairs]
 
 
 def _scale(deviations: Sequence[float]) -> np.ndarray:

@@ -13,7 +13,10 @@ from shoal_core.errors import BadNetwork
 from shoal_core.graphs.builder import GraphBuilder
 from shoal_core.graphs.forward import BUFFER, LOGITS, PARAMETER, PREDICTION, ForwardGraph
 from shoal_core.graphs.shapes import product
-from shoal_core.graphs.signature import Classification, NetworkSignature
+from shoal_core.graphs.signature import NetworkSignature, Regression
+
+Cell = Literal["lstm", "gru"]
+_GATES: dict[Cell, int] = {"lstm": 4, "gru": 3}
 
 
 class Network:
@@ -51,18 +54,57 @@ class Network:
         return self.graph.emit("Gemm", x, kernel, self.parameter(f"{name}.bias", np.zeros(units)))
 
     def convolution(self, x: str, name: str, channels: int, kernel: int, stride: int = 1, *, bias: bool = True) -> str:
-        """x [N, C, H, W] to [N, channels, H/stride, W/stride] (rounded up), zeros around the edge.
+        """x [N, C, sizes...] to [N, channels, sizes/stride...] (rounded up), zeros around the edge; one axis or two.
 
         Without `bias` for a normalisation to follow, which has one.
         """
-        inputs = self._fixed(x, 1)
-        weight = self._he((channels, inputs, kernel, kernel), inputs * kernel * kernel)
+        inputs, axes = self._fixed(x, 1), self.graph.rank(x) - 2
+        kernels = [kernel] * axes
+        weight = self._he((channels, inputs, *kernels), inputs * kernel**axes)
         operands = [x, self.parameter(f"{name}.weight", weight)]
         if bias:
             operands.append(self.parameter(f"{name}.bias", np.zeros(channels)))
-        pads = [kernel // 2, kernel // 2, (kernel - 1) // 2, (kernel - 1) // 2]
-        strides: dict[str, Any] = {"strides": [stride, stride]} if stride > 1 else {}
-        return self.graph.emit("Conv", *operands, kernel_shape=[kernel, kernel], pads=pads, **strides)
+        pads = [kernel // 2] * axes + [(kernel - 1) // 2] * axes
+        strides: dict[str, Any] = {"strides": [stride] * axes} if stride > 1 else {}
+        return self.graph.emit("Conv", *operands, kernel_shape=kernels, pads=pads, **strides)
+
+    def recurrence(self, x: str, name: str, cell: Cell, units: int, *, backwards: bool = False) -> str:
+        """Hidden states of a recurrent layer over the steps of x [T, N, I]: [T, N, units].
+
+        First values as PyTorch's, except that an LSTM starts by remembering (R. Jozefowicz et al., 2015).
+        """
+        inputs, gates = self._fixed(x, 2), _GATES[cell]
+        limit = 1 / math.sqrt(units)
+        shapes = {"input": (1, gates * units, inputs), "state": (1, gates * units, units)}
+        weights = [
+            self.parameter(f"{name}.{kind}", self._random.uniform(-limit, limit, shape))
+            for kind, shape in shapes.items()
+        ]
+        bias = np.zeros((1, 2 * gates * units))
+        attributes: dict[str, Any] = {"hidden_size": units, "direction": "reverse" if backwards else "forward"}
+        if cell == "lstm":
+            bias[:, 2 * units : 3 * units] = 1  # the forget gate
+        else:
+            attributes["linear_before_reset"] = 1  # as PyTorch and cuDNN have it
+        states = self.graph.emit(cell.upper(), x, *weights, self.parameter(f"{name}.bias", bias), **attributes)
+        return self.graph.emit("Squeeze", states, self.graph.integers(1))
+
+    def per_step(self, x: str, name: str, units: int, init: Literal["he", "glorot"] = "he") -> str:
+        """A dense layer on the last axis of x [N, T, I]: [N, T, units]."""
+        inputs = self._fixed(x, 2)
+        spread = math.sqrt(2 / inputs) if init == "he" else math.sqrt(2 / (inputs + units))
+        kernel = self.parameter(f"{name}.weight", self._random.normal(0, spread, (inputs, units)))
+        bias = self.parameter(f"{name}.bias", np.zeros(units))
+        return self.graph.emit("Add", self.graph.emit("MatMul", x, kernel), bias)
+
+    def layer_normalization(self, x: str, name: str) -> str:
+        """The last axis of x standardised for each sample and step, then scaled and shifted."""
+        operands = self._scale_and_bias(name, self._fixed(x, self.graph.rank(x) - 1))
+        return self.graph.emit("LayerNormalization", x, *operands, axis=-1)
+
+    def positions(self, name: str, steps: int, width: int) -> str:
+        """A trainable row for each step: [steps, width]."""
+        return self.parameter(f"{name}.positions", self._random.normal(0, 0.02, (steps, width)))
 
     def batch_normalization(self, x: str, name: str) -> str:
         """Each channel of x [N, C, ...] standardised: in training over the batch, then by the running statistics."""
@@ -85,9 +127,12 @@ class Network:
         scale = self.parameter(f"{name}.scale", np.ones(channels))
         return scale, self.parameter(f"{name}.bias", np.zeros(channels))
 
-    def embedding(self, codes: str, name: str, rows: int, width: int) -> str:
-        """Row `codes` [N] of a trainable table [rows, width]: [N, width]."""
-        table = self._random.normal(0, 1 / math.sqrt(width), (rows, width))
+    def embedding(self, codes: str, name: str, rows: int, width: int, spread: float | None = None) -> str:
+        """Row `codes` [...] of a trainable table [rows, width]: [..., width].
+
+        `spread` is the deviation of its first values: 1 / sqrt(width) when left out, which makes rows about 1 long.
+        """
+        table = self._random.normal(0, 1 / math.sqrt(width) if spread is None else spread, (rows, width))
         return self.graph.emit("Gather", self.parameter(f"{name}.table", table), codes, axis=0)
 
     def relu(self, x: str) -> str:
@@ -101,7 +146,7 @@ class Network:
 
     def answer(self, x: str, signature: NetworkSignature) -> ForwardGraph:
         """The last layer, and the finished graph."""
-        output = LOGITS if isinstance(signature.task, Classification) else PREDICTION
+        output = PREDICTION if isinstance(signature.task, Regression) else LOGITS
         raw = self.dense(x, "output", signature.outputs, init="glorot")
         self.graph.output(self.graph.emit("Identity", raw, output=output))
         model = self.graph.build("forward")

@@ -124,6 +124,11 @@ def _resize(step: Step) -> Sequence[Gradient | None]:
     return [gradient, None, None, None]
 
 
+def _reverse_sequence(step: Step) -> Sequence[Gradient | None]:
+    # Turning a part around twice leaves it as it was.
+    return [lambda: step.emit("ReverseSequence", step.gradient, step.node.inputs[1], **step.node.attributes), None]
+
+
 def _cum_sum(step: Step) -> Sequence[Gradient | None]:
     exclusive, reverse = (int(step.attribute(name, 0)) for name in ("exclusive", "reverse"))
     axis = step.node.inputs[1]
@@ -184,6 +189,7 @@ RULES: dict[str, Rule] = {
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
     "Resize": _resize,
+    "ReverseSequence": _reverse_sequence,
     "ScatterElements": _scatter("GatherElements"),
     "ScatterND": _scatter("GatherND"),
     "SpaceToDepth": _space_to_depth,

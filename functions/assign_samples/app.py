@@ -1,0 +1,16 @@
+"""Assign Samples: which samples each final shard takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoal_core.aws.handler import RunEvent, artifacts, catalog, stage
+from shoal_core.data.assigning import assign_samples, pack_items
+
+
+@stage("Assign Samples", RunEvent)
+def handler(event: RunEvent) -> dict[str, Any]:
+    """Return the items for the Map of Pack Shard."""
+    assignment = assign_samples(artifacts(), event.dataset, event.version)
+    catalog().packs_planned(event.run_id, len(assignment.shards))
+    return {"items": [{"first": first, "last": last} for first, last in pack_items(len(assignment.shards))]}

@@ -1,0 +1,101 @@
+"""The audit record in the catalog's table: entries are only ever added, each by a transaction with the chain's head.
+
+```
+pk      sk                what
+AUDIT   HEAD              number and hash of the newest entry
+        <number, 12 digits>  one entry
+```
+Roles may put entries, and nothing may change or delete them (template.yaml).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from shoal_core.aws.clock import now
+from shoal_core.aws.table import Table, document, update_arguments
+from shoal_core.errors import Unavailable
+from shoal_core.registry.audit import GENESIS, AuditEntry
+
+_ATTEMPTS = 20
+_PK = "AUDIT"
+_HEAD = "HEAD"
+
+
+class Audit:
+    """Appends to the audit record and reads it. Raises `Unavailable`."""
+
+    def __init__(self, table: Table | None = None) -> None:
+        self._table = table or Table()
+
+    def record(
+        self,
+        action: str,
+        subject: str,
+        who: str,
+        source: str = "",
+        details: Mapping[str, Any] | None = None,
+        once: str | None = None,
+    ) -> AuditEntry | None:
+        """Append one entry.
+
+        Args:
+            action: What was done, such as `token.created`.
+            subject: What it was done to.
+            who: Id of the caller.
+            source: Where the request came from.
+            details: More about it; never a secret.
+            once: A name of this very change: a second entry of the same name isn't written, and None comes back.
+
+        Raises:
+            Unavailable: Others wrote at the same time, again and again.
+        """
+        for attempt in range(_ATTEMPTS):
+            if once is not None and self._table.get(_PK, f"ONCE#{once}") is not None:
+                return None
+            head = self._table.get(_PK, _HEAD) or {"number": 0, "hash": GENESIS}
+            entry = AuditEntry(
+                number=head["number"] + 1,
+                at=now(),
+                who=who,
+                action=action,
+                subject=subject,
+                source=source,
+                details=dict(details or {}),
+                previous=head["hash"],
+            ).sealed()
+            if self._append(entry, once):
+                return entry
+            time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
+        raise Unavailable("The audit record is written by too many at once.", "Try again.")
+
+    def _append(self, entry: AuditEntry, once: str | None) -> bool:
+        items: list[Mapping[str, Any]] = [
+            {"pk": _PK, "sk": f"{entry.number:012d}", "document": document(entry.model_dump(mode="json"))}
+        ]
+        if once is not None:
+            items.append({"pk": _PK, "sk": f"ONCE#{once}"})
+        head = update_arguments(
+            _PK,
+            _HEAD,
+            "SET #number = :number, #hash = :hash",
+            {":number": entry.number, ":hash": entry.hash, ":previous": entry.previous},
+            condition="#hash = :previous" if entry.number > 1 else "attribute_not_exists(pk)",
+            names={"#number": "number", "#hash": "hash"},
+        )
+        if entry.number == 1:
+            del head["ExpressionAttributeValues"][":previous"]
+        try:
+            return self._table.put_all_new(items, head)
+        except Unavailable:
+            return False  # another transaction is under way on the head
+
+    def entries(self, after: int = 0) -> Iterator[AuditEntry]:
+        """Entries in order, from the one after a number on."""
+        for item in self._table.query(_PK, f"{after + 1:012d}"):
+            if item["sk"].isdigit():
+                yield AuditEntry.model_validate(json.loads(item["document"]))

@@ -1,0 +1,173 @@
+"""Networks over time: texts and sequences as steps, and the layers that recipes over steps are written with.
+
+Padding is exact: what a text is padded with changes no answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from onnx import TensorProto
+
+from shoal_core.errors import BadConfig
+from shoal_core.graphs.recipes.inputs import sequence_features, texts
+from shoal_core.graphs.recipes.network import Cell, Network
+from shoal_core.graphs.signature import NetworkSignature
+
+Pooling = Literal["last", "mean", "max"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What happens over time.
+
+    Attributes:
+        name: Of its parameters.
+        x: float32 [N, T, W], zeros where the mask is 0.
+        mask: float32 [N, T]: 1 for a step, 0 for the padding behind the last one. None where all steps are there.
+    """
+
+    name: str
+    x: str
+    mask: str | None
+
+
+def all_steps(network: Network, signature: NetworkSignature, recipe: str, width: int) -> list[Steps]:
+    """The sequence of a network, or its texts as embeddings of `width`.
+
+    Raises:
+        BadConfig: if the input is neither.
+    """
+    if signature.sequence is not None:
+        return [Steps("sequence", sequence_features(network, signature.sequence), None)]
+    if signature.tokens is None:
+        raise BadConfig(f"Recipe {recipe!r} needs texts or sequences.", "Use recipe 'mlp'.")
+    found = []
+    for text in texts(network, signature.tokens):
+        embedded = network.embedding(text.ids, f"{text.name}.tokens", text.cardinality, width)
+        found.append(masked(network, embedded, text.name, text.mask))
+    return found
+
+
+def masked(network: Network, x: str, name: str, mask: str | None) -> Steps:
+    """Steps of x [N, T, W], with zeros for padding."""
+    if mask is not None:
+        column = network.graph.emit("Unsqueeze", mask, network.graph.integers(2))
+        x = network.graph.emit("Mul", x, column)
+    return Steps(name, x, mask)
+
+
+def pooled(network: Network, steps: Steps, pooling: Literal["mean", "max"]) -> str:
+    """The mean or the maximum over the steps that are there: [N, W]; zeros of a text without a token.
+
+    With a mask, the maximum is right for values from 0 up only, such as those behind a ReLU.
+    """
+    graph = network.graph
+    axis = graph.integers(1)
+    if pooling == "max":
+        return graph.emit("ReduceMax", steps.x, axis, keepdims=0)
+    if steps.mask is None:
+        return graph.emit("ReduceMean", steps.x, axis, keepdims=0)
+    count = graph.emit("Max", graph.emit("ReduceSum", steps.mask, axis), graph.scalar(1, steps.x))
+    return graph.emit("Div", graph.emit("ReduceSum", steps.x, axis, keepdims=0), count)
+
+
+def convolved(network: Network, steps: Steps, name: str, channels: int, kernel: int) -> Steps:
+    """A convolution over time, with ReLU."""
+    graph = network.graph
+    x = graph.emit("Transpose", steps.x, perm=[0, 2, 1])
+    x = network.relu(network.convolution(x, name, channels, kernel))
+    return masked(network, graph.emit("Transpose", x, perm=[0, 2, 1]), steps.name, steps.mask)
+
+
+def halved(network: Network, steps: Steps) -> Steps:
+    """Half as many steps, each the maximum of two; what was behind a ReLU stays exact under a mask."""
+    graph = network.graph
+    x = graph.emit("Transpose", steps.x, perm=[0, 2, 1])
+    x = graph.emit("MaxPool", x, kernel_shape=[2], strides=[2], ceil_mode=1)
+    mask = steps.mask
+    if mask is not None:
+        one = graph.integers(1)
+        rows = graph.emit("MaxPool", graph.emit("Unsqueeze", mask, one), kernel_shape=[2], strides=[2], ceil_mode=1)
+        mask = graph.emit("Squeeze", rows, one)
+    return Steps(steps.name, graph.emit("Transpose", x, perm=[0, 2, 1]), mask)
+
+
+def recurrent(
+    network: Network, steps: Steps, cell: Cell, units: int, layers: int, *, both: bool, pooling: Pooling
+) -> str:
+    """Recurrent layers over steps, from first to last or in both directions, and what is left of them: [N, width].
+
+    Args:
+        network: The graph in the making.
+        steps: What they run over.
+        cell: LSTM or GRU.
+        units: Of each direction.
+        layers: How many follow each other.
+        both: Whether each layer also runs from the last step to the first.
+        pooling: The states after the last step of each direction, or the mean or the maximum of all states.
+    """
+    graph = network.graph
+    lengths = _lengths(network, steps)
+    x = graph.emit("Transpose", steps.x, perm=[1, 0, 2])
+    directions: list[str] = []
+    for layer in range(layers):
+        directions = [network.recurrence(x, f"{steps.name}.layer{layer}.forward", cell, units)]
+        if both:
+            directions.append(_backwards(network, x, f"{steps.name}.layer{layer}.backward", cell, units, lengths))
+        x = directions[0] if len(directions) == 1 else graph.emit("Concat", *directions, axis=2)
+    if pooling == "last":
+        ends = [_last(network, directions[0], lengths)]
+        # From the last step to the first: the state is complete at step 0.
+        ends += [_step(network, backwards, 0) for backwards in directions[1:]]
+        return ends[0] if len(ends) == 1 else graph.emit("Concat", *ends, axis=1)
+    states = graph.emit("Transpose", x, perm=[1, 0, 2])
+    if pooling == "max" and steps.mask is not None:
+        # States lie between -1 and 1, so padding may count as 0 once they are moved up.
+        up = masked(network, graph.emit("Add", states, graph.scalar(1, states)), steps.name, steps.mask)
+        most = pooled(network, up, "max")
+        return graph.emit("Sub", most, graph.scalar(1, most))
+    return pooled(network, masked(network, states, steps.name, steps.mask), pooling)
+
+
+def with_steps(steps: Steps, x: str) -> Steps:
+    """Other values over the same time."""
+    return replace(steps, x=x)
+
+
+def _backwards(network: Network, x: str, name: str, cell: Cell, units: int, lengths: str | None) -> str:
+    """States of a layer that runs from each sample's last step to its first, at the steps that they belong to."""
+    if lengths is None:
+        return network.recurrence(x, name, cell, units, backwards=True)
+    # Run backwards, padding would come first. So each text is turned around on its own.
+    turned = network.graph.emit("ReverseSequence", x, lengths, time_axis=0, batch_axis=1)
+    states = network.recurrence(turned, name, cell, units)
+    return network.graph.emit("ReverseSequence", states, lengths, time_axis=0, batch_axis=1)
+
+
+def _lengths(network: Network, steps: Steps) -> str | None:
+    """Steps that each sample has, int64 [N], at least 1; None where all have all."""
+    if steps.mask is None:
+        return None
+    graph = network.graph
+    count = graph.emit("ReduceSum", steps.mask, graph.integers(1), keepdims=0)
+    return graph.emit("Cast", graph.emit("Max", count, graph.scalar(1, count)), to=TensorProto.INT64)
+
+
+def _last(network: Network, states: str, lengths: str | None) -> str:
+    """The state after each sample's last step: [N, units] of [T, N, units]."""
+    if lengths is None:
+        return _step(network, states, -1)
+    graph = network.graph
+    turns = graph.shape(states)[0]
+    numbers = graph.constant(np.arange(1, int(turns) + 1, dtype=np.int64).reshape(-1, 1))
+    chosen = graph.emit("Cast", graph.emit("Equal", numbers, lengths), to=TensorProto.FLOAT)
+    weighted = graph.emit("Mul", states, graph.emit("Unsqueeze", chosen, graph.integers(2)))
+    return graph.emit("ReduceSum", weighted, graph.integers(0), keepdims=0)
+
+
+def _step(network: Network, states: str, step: int) -> str:
+    """One step of [T, N, units]: [N, units]."""
+    return network.graph.emit("Gather", states, network.graph.constant(np.asarray(step, dtype=np.int64)), axis=0)

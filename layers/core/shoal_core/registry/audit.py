@@ -1,0 +1,103 @@
+"""The audit record: who changed what, when and from where, as a chain of hashes that shows every later change.
+
+An entry's hash covers its content and the hash before it, so an entry that is altered, removed or put in later breaks
+the chain at its place. The newest hash, kept elsewhere, proves the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shoal_core.data.canonical import canonical_json
+
+GENESIS = "0" * 64
+
+
+class _Record(BaseModel):
+    # Not the catalog's base: authorize and predict would build all of its models at every cold start.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AuditEntry(_Record):
+    """One change of state.
+
+    Attributes:
+        number: From 1, without gaps.
+        at: When, ISO 8601 in UTC.
+        who: Id of the token, or `events` for what an upload caused.
+        action: What was done, such as `token.created`.
+        subject: What it was done to.
+        source: Where the request came from: an IP address, or the event's source.
+        details: More about it; never a secret.
+        previous: Hash of the entry before, 64 zeros for the first.
+        hash: sha256 (hex) of all the above.
+    """
+
+    number: int = Field(ge=1)
+    at: str
+    who: str
+    action: str
+    subject: str
+    source: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)
+    previous: str
+    hash: str = ""
+
+    def sealed(self) -> AuditEntry:
+        """The entry with its hash."""
+        return self.model_copy(update={"hash": self.digest()})
+
+    def digest(self) -> str:
+        """What the hash must be."""
+        content = self.model_dump(mode="json", exclude={"hash"})
+        return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+class AuditPage(_Record):
+    """Entries in order, and the number to go on after; None at the end."""
+
+    entries: list[AuditEntry]
+    next_after: int | None = None
+
+
+class Verification(_Record):
+    """Whether a chain holds: how many entries, the newest hash, and the first that is wrong with why."""
+
+    valid: bool
+    entries: int
+    head: str = GENESIS
+    broken_at: int | None = None
+    reason: str = ""
+
+
+def verify(entries: Iterable[AuditEntry], head: str | None = None) -> Verification:
+    """Check a whole chain from its first entry.
+
+    Args:
+        entries: All entries in order.
+        head: The hash that the newest entry must have; None when nobody kept it.
+    """
+    previous, count = GENESIS, 0
+    for count, entry in enumerate(entries, 1):
+        reason = _fault(entry, count, previous)
+        if reason:
+            return Verification(valid=False, entries=count, head=previous, broken_at=count, reason=reason)
+        previous = entry.hash
+    if head is not None and head != previous:
+        reason = "the newest entries are missing: the last hash isn't the one that was kept"
+        return Verification(valid=False, entries=count, head=previous, broken_at=count + 1, reason=reason)
+    return Verification(valid=True, entries=count, head=previous)
+
+
+def _fault(entry: AuditEntry, number: int, previous: str) -> str:
+    if entry.number != number:
+        return f"entry {number} is missing: number {entry.number} stands there"
+    if entry.previous != previous:
+        return f"entry {number} doesn't follow the one before it"
+    if entry.hash != entry.digest():
+        return f"entry {number} was altered after it was written"
+    return ""

@@ -1,0 +1,133 @@
+"""Tokens: who may do what, until when; a secret is never kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shoal_core.errors import BadRequest, NotPermitted
+from shoal_core.registry.access import (
+    Caller,
+    allows,
+    hash_secret,
+    is_valid,
+    make_token,
+    parse_token,
+    require,
+    required_scope,
+)
+
+MOMENT = datetime(2026, 11, 21, 8, tzinfo=UTC)
+
+
+def test_a_token_proves_itself_and_its_secret_is_nowhere() -> None:
+    record, text, kept = make_token("ci", ["read", "predict:digits", "read"], "root", MOMENT, days=1)
+    parsed = parse_token(text)
+    assert parsed is not None
+    assert parsed[0] == record.id
+    assert record.scopes == ["predict:digits", "read"]
+    assert is_valid(record, kept, parsed[1], MOMENT)
+    assert parsed[1] not in record.model_dump_json() + kept
+    assert not is_valid(record, kept, parsed[1][:-1] + "_", MOMENT) or parsed[1].endswith("_")
+
+
+def test_two_tokens_differ() -> None:
+    first, second = (make_token("a", ["read"], "root", MOMENT)[1] for _ in range(2))
+    assert first != second
+
+
+def test_a_token_ends() -> None:
+    record, text, kept = make_token("ci", ["read"], "root", MOMENT, days=1)
+    secret = parse_token(text)[1]  # type: ignore[index]
+    assert is_valid(record, kept, secret, MOMENT + timedelta(hours=23, minutes=59))
+    assert not is_valid(record, kept, secret, MOMENT + timedelta(days=1))
+    revoked = record.model_copy(update={"revoked_at": "2026-11-21T08:00:01.000Z"})
+    assert not is_valid(revoked, kept, secret, MOMENT)
+
+
+@pytest.mark.parametrize("text", ["", "shoal_", "shoal_abc_def", "x" * 10_000, "shoal_abcdefghijkl_" + "é" * 43])
+def test_what_isnt_a_token(text: str) -> None:
+    assert parse_token(text) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"name": " "}, "needs a name"),
+        ({"name": "n" * 101}, "needs a name"),
+        ({"scopes": []}, "1 to 50 scopes"),
+        ({"scopes": ["write"]}, "no scope 'write'"),
+        ({"scopes": ["predict:"]}, "no scope 'predict:'"),
+        ({"scopes": ["predict:../x"]}, "no scope"),
+        ({"days": 0}, "days is 0"),
+        ({"per_minute": -1}, "per_minute is -1"),
+        ({"per_day": 10**10}, "per_day is"),
+    ],
+)
+def test_a_wrong_wish_is_named(changes: dict[str, object], reason: str) -> None:
+    arguments = {"name": "ci", "scopes": ["read"], "created_by": "root", "moment": MOMENT} | changes
+    with pytest.raises(BadRequest) as caught:
+        make_token(**arguments)  # type: ignore[arg-type]
+    assert reason in caught.value.reason
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/healthz", None),
+        ("GET", "/openapi.json", None),
+        ("GET", "/models", "read"),
+        ("GET", "/models/digits", "read"),
+        ("GET", "/runs/x", "read"),
+        ("POST", "/models/digits/predict", "predict:digits"),
+        ("POST", "/v2/models/digits/infer", "predict:digits"),
+        ("GET", "/v2/models/digits/versions/1/ready", "predict:digits"),
+        ("GET", "/v2/health/live", "read"),
+        ("POST", "/datasets/digits/replay", "data:write"),
+        ("POST", "/models/digits/aliases", "admin"),
+        ("DELETE", "/models/digits", "admin"),
+        ("GET", "/tokens", "admin"),
+        ("POST", "/tokens", "admin"),
+        ("DELETE", "/tokens/x", "admin"),
+        ("GET", "/audit", "admin"),
+        ("GET", "/audit/verification", "admin"),
+        ("PUT", "/", "admin"),
+    ],
+)
+def test_what_a_request_needs(method: str, path: str, scope: str | None) -> None:
+    assert required_scope(method, path) == scope
+
+
+@pytest.mark.parametrize(
+    ("scopes", "required", "allowed"),
+    [
+        (["admin"], "predict:digits", True),
+        (["admin"], "admin", True),
+        (["predict:*"], "predict:digits", True),
+        (["predict:digits"], "predict:digits", True),
+        (["predict:digits"], "predict:digits2", False),
+        (["predict:digits"], "read", False),
+        (["read"], "admin", False),
+        (["read"], "data:write", False),
+        (["data:write"], "read", False),
+        ([], None, True),
+        ([], "read", False),
+    ],
+)
+def test_what_a_scope_covers(scopes: list[str], required: str | None, allowed: bool) -> None:
+    assert allows(scopes, required) is allowed
+
+
+def test_who_lacks_a_scope_is_told_which() -> None:
+    with pytest.raises(NotPermitted) as caught:
+        require(Caller("abc", ("read",)), "POST", "/models/digits/predict")
+    assert "'abc' lacks the scope 'predict:digits'" in caught.value.reason
+    with pytest.raises(NotPermitted):
+        require(None, "GET", "/models")
+    require(None, "GET", "/healthz")
+
+
+def test_the_hash_is_sha256() -> None:
+    assert hash_secret("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
