@@ -58,7 +58,7 @@ def report(name: str, version: str | None, html: Path | None, show: bool, stack:
 def quarantine(name: str, version: str | None, download: Path | None, stack: str | None, out: Output) -> None:
     """List the bad samples of a dataset version with the reason and what to do.
 
-    With --download they are saved as files; mend them, then run: shoal replay NAME DIR
+    With --download they are saved as files; mend them, and `shoal replay NAME DIR` makes a new version.
     """
     item = connect(stack).dataset(name)
     samples = item.quarantine(version)

@@ -4,7 +4,11 @@ from click.testing import CliRunner
 
 from shoal.cli import cli
 
-COMMANDS = sorted(cli.commands.items())
+COMMANDS = sorted(
+    (name if leaf is command else f"{name} {leaf.name}", leaf)
+    for name, command in cli.commands.items()
+    for leaf in (command.commands.values() if isinstance(command, click.Group) else [command])
+)
 LOCAL_ONLY = {"up", "down", "doctor"}
 
 
@@ -26,7 +30,7 @@ def test_every_command_speaks_json_and_knows_stacks(name, command):
     assert ("--stack" in options) is (name not in LOCAL_ONLY)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *[[name, "--help"] for name, _ in COMMANDS]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *[[*name.split(), "--help"] for name, _ in COMMANDS]])
 def test_help_is_shown(arguments):
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0 and result.output

@@ -94,3 +94,10 @@ def test_allowed_lists_every_field():
     }
     fields |= {f"{field}.{name}" for field, model in nested.items() for name in model.model_fields}
     assert set(ALLOWED) == fields
+
+
+def test_a_plain_off_is_off():
+    """YAML 1.1 reads it as false."""
+    assert parse_config(b"near_duplicates: off").near_duplicates == "off"
+    with pytest.raises(BadConfig, match="near_duplicates: True"):
+        parse_config(b"near_duplicates: on")

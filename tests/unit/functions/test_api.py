@@ -39,6 +39,7 @@ def test_the_openapi_document_is_valid_and_complete(trained: Trained) -> None:
         "/tokens/{token_id}",
         "/audit",
         "/audit/verification",
+        "/models/{name}/aliases/production",
         "/v2",
         "/v2/health/live",
         "/v2/health/ready",

@@ -92,7 +92,7 @@ ALLOWED: Mapping[str, str] = {
     "training.decay_rounds": "a whole number from 1 to 500, for step and plateau",
     "training.patience": "a whole number from 0 to 500; 0 never stops early",
     "training.ema": "a number above 0 and below 1",
-    "optimize": "int8, max_loss and min_agreement",
+    "optimize": "fields int8, max_loss and min_agreement",
     "optimize.int8": "true or false",
     "optimize.max_loss": "points from 0 to 100",
     "optimize.min_agreement": "a share from 0 to 1",

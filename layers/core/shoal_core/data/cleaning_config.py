@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from shoal_core.data.config_types import ConfigModel, Flag, Integer, Name, Number
 
@@ -17,7 +17,14 @@ ImageFit = Literal["stretch", "pad", "cover"]
 ImageColor = Literal["grey", "rgb", "hsv", "ycbcr"]
 TokenUnit = Literal["word", "character"]
 Missing = Literal["median", "mean", "mode"]
-NearDuplicates = Literal["off", "report", "drop"]
+
+
+def _off(value: object) -> object:
+    """YAML 1.1 reads a plain `off` as false."""
+    return "off" if value is False else value
+
+
+NearDuplicates = Annotated[Literal["off", "report", "drop"], BeforeValidator(_off)]
 # A missing value becomes the column's median, mean or most frequent value, or this number.
 Imputation = Missing | Number
 MAX_TOKENS = 4096

@@ -311,7 +311,7 @@ class PreprocessingSpec(_Model):
 
     def _table(self) -> TableInput:
         if self.sequence is not None:
-            raise BadTable("The model takes windows of rows, not rows.", "Send {\"rows\": [...]}, oldest row first.")
+            raise BadTable("The model takes windows of rows, not rows.", 'Send {"rows": [...]}, oldest row first.')
         if self.table is None:
             raise BadTable("The model takes images, not table rows.", "Send the bytes of an image file.")
         return self.table

@@ -61,7 +61,7 @@ def quantize_static(model: bytes, batches: Batches, *, reduce_range: bool) -> by
     Raises:
         BadNetwork: The model can't be quantised, or has nothing that would be.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     CalibrationDataReader.register(_Reader)
 
@@ -74,6 +74,8 @@ def quantize_static(model: bytes, batches: Batches, *, reduce_range: bool) -> by
             op_types_to_quantize=list(STATIC_OPERATORS),
             per_channel=True,
             reduce_range=reduce_range,
+            # Signed ones, ONNX Runtime itself turns into unsigned ones on x86, and some graphs don't load after that.
+            activation_type=QuantType.QUInt8,
         )
 
     return _quantized(model, write, "QuantizeLinear")

@@ -284,7 +284,9 @@ def _exact(column: str | None, kind: ColumnType, reading: Reading) -> str | None
     if reading == "number":
         if kind == "text":
             number = f"TRY_CAST({column} AS DOUBLE)"
-            return f"CASE WHEN abs({number}) <= {FLOAT32_MAX!r} AND NOT contains({column}, '_') THEN {number} END"
+            # DuckDB takes 1_000 and +-0 for numbers, Python's float doesn't take both, and neither do we.
+            plain = f"NOT contains({column}, '_') AND NOT contains({column}, '+')"
+            return f"CASE WHEN abs({number}) <= {FLOAT32_MAX!r} AND {plain} THEN {number} END"
         if kind in ("integer", "float"):
             return f"CASE WHEN abs({column}::DOUBLE) <= {FLOAT32_MAX!r} THEN {column}::DOUBLE END"
     if reading == "date":

@@ -33,7 +33,7 @@ MAX_TOKEN_LENGTH = 100
 _FIRST_TABLE = 1_000
 _GROWTH = 1.5
 LENGTH_QUANTILE = 0.95
-MAX_INFERRED = {"word": 256, "character": 512}
+MAX_INFERRED = {"word": 512, "character": 1024}
 """The longest length that is inferred; `text.length` may ask for more."""
 
 
