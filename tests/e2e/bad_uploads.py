@@ -80,7 +80,7 @@ def failing() -> dict[str, Fails]:
         "no-members-tar": Fails("a.tar", tar_of({}), plan, "BadArchive", ("'a.tar' holds no files",), ("folder per",)),
         "no-members-tgz": Fails("a.tgz", tar_gz_of({}), plan, "BadArchive", ("'a.tgz' holds no files",), ("folder",)),
         "no-images": Fails(
-            "a.zip", zip_of({"a/notes.txt": b"1"}), plan, "BadDataset", ("'a.zip' holds no images",), ("PNG",)
+            "a.zip", zip_of({"a/notes.bin": b"1"}), plan, "BadDataset", ("'a.zip' holds no images",), ("PNG",)
         ),
         "not-an-archive": Fails("a.zip", bytes(range(256)) * 8, plan, "BadArchive", ("'a.zip' isn't a zip",), again),
         "corrupt": Fails("a.zip", b"PK\x03\x04" + b"corrupt" * 99, plan, "BadArchive", ("'a.zip'", *damaged), again),
@@ -98,7 +98,7 @@ def failing() -> dict[str, Fails]:
             plan,
             "BadArchive",
             ("'a.tar.gz'", "bomb"),
-            ("Pack image files as they are",),
+            ("pack image files as they are",),
         ),
         "gzip-bomb": Fails(
             "a.tgz",
@@ -143,8 +143,26 @@ def failing() -> dict[str, Fails]:
         ),
         "no-rows": Fails("a.csv", csv_of([]), plan, "BadDataset", ("'a.csv' has no rows",), ("Add rows",)),
         "binary-csv": Fails("a.csv", png(1), plan, "BadTable", ("'a.csv' isn't text",), ("CSV with a header row",)),
-        "utf-16": Fails(
-            "a.csv", csv_of(rows()).decode().encode("utf-16"), plan, "BadTable", ("'a.csv' is UTF-16",), ("UTF-8",)
+        "cut-utf-16": Fails(
+            "a.csv",
+            HEADER.encode("utf-16")[:-1],
+            plan,
+            "BadTable",
+            ("'a.csv' isn't the UTF-16 text",),
+            ("Save it as UTF-8",),
+        ),
+        "no-parquet": Fails("a.parquet", b"PAR1 and no more", plan, "BadTable", ("'a.parquet'",), ("again",)),
+        "cut-gzip": Fails(
+            "a.csv.gz", gzip.compress(csv_of(rows()))[:-20], plan, "BadTable", ("'a.csv.gz'",), ("again",)
+        ),
+        "no-zstd": Fails("a.csv.zst", csv_of(rows()), plan, "BadTable", ("'a.csv.zst'",), ("again",)),
+        "one-class-of-texts": Fails(
+            "a.zip",
+            zip_of({"a/1.txt": b"one", "a/2.txt": b"two"}),
+            plan,
+            "BadDataset",
+            ("'a.zip'", "one class"),
+            ("folder",),
         ),
         "missing-target": Fails(
             "a.csv",
@@ -299,6 +317,7 @@ def going_on() -> dict[str, GoesOn]:
             kept + 1,
             warnings=("Class 'single' has one sample only",),
         ),
+        "utf-16": GoesOn({"a.csv": csv_of(table).decode().encode("utf-16")}, len(table)),
         "ragged": GoesOn(
             {"a.csv": csv_of(ragged)},
             len(table),

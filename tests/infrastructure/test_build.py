@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.aws import ENVIRONMENT, REGION
+from tests.support.aws import ENVIRONMENT, REGION, ROOT
 from tests.support.python313 import WHY, python313
 from tests.support.sam import build, sam
 
@@ -67,10 +68,17 @@ def test_the_onnxruntime_layer_is_small(built: Built) -> None:
     assert built.bytes("OnnxRuntimeLayer") < 85 * 2**20
 
 
-def _import(built: Built, function: str, layers: list[str]) -> subprocess.CompletedProcess[str]:
-    """Import a handler as Lambda does, with nothing on the path but the function, its layers and the runtime."""
-    paths = [str(built.folder / function), *(str(built.folder / layer / "python") for layer in layers)]
-    code = f"import sys; sys.path[:0] = {paths!r}; import app; print(callable(app.handler))"
+def _import(built: Built, function: str, layers: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Import a handler as Lambda does, with nothing on the path but the function, its layers and the runtime.
+
+    Layers are laid over each other, as in /opt: one may add to another's package.
+    """
+    opt = folder / function
+    for layer in layers:
+        shutil.copytree(built.folder / layer / "python", opt, dirs_exist_ok=True, copy_function=_link)
+    paths = [str(built.folder / function), str(opt)]
+    quantiser = "import onnxruntime.quantization; " if "OnnxLayer" in layers else ""
+    code = f"import sys; sys.path[:0] = {paths!r}; {quantiser}import app; print(callable(app.handler))"
     environment: dict[str, Any] = {
         **ENVIRONMENT,
         "SHOAL_STATE_MACHINE_ARN": "arn:aws:states:us-east-1:123456789012:stateMachine:training",
@@ -83,7 +91,12 @@ def _import(built: Built, function: str, layers: list[str]) -> subprocess.Comple
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_every_handler_imports_from_what_was_built(built: Built) -> None:
+def _link(source: str, target: str) -> None:
+    if not Path(target).exists():
+        Path(target).symlink_to(source)
+
+
+def test_every_handler_imports_from_what_was_built(built: Built, tmp_path: Path) -> None:
     for function, layers in built.functions.items():
-        answer = _import(built, function, layers)
+        answer = _import(built, function, layers, tmp_path)
         assert answer.stdout.strip().endswith("True"), f"{function}: {answer.stderr[-2000:]}"

@@ -24,8 +24,8 @@ STATES = [
     ("StartTrainingFunction", "finished", True),
     ("TrainShardFunction", "worker", 0),
     ("MergeRoundFunction", "workers", 2),
-    ("EvaluateModelFunction", "shard", 0),
     ("OptimizeModelFunction", None, None),
+    ("EvaluateModelFunction", "shard", 0),
     ("RegisterModelFunction", "model_version", 1),
 ]
 
@@ -71,7 +71,12 @@ def test_authorize_in_a_container(sam_local: SamLocal, tmp_path: Path) -> None:
     event["headers"]["authorization"] = f"Bearer {sam_local.status['token']}"
     allowed = tmp_path / "event.json"
     allowed.write_text(json.dumps(event))
-    assert sam_local.invoke("AuthorizeFunction", allowed) == {"isAuthorized": True}
+    answer = sam_local.invoke("AuthorizeFunction", allowed)
+    assert (answer["isAuthorized"], answer["context"]["scopes"]) == (True, "admin")
+
+
+def test_read_source_in_a_container(sam_local: SamLocal) -> None:
+    assert sam_local.invoke("ReadSourceFunction", event_of("ReadSourceFunction")) == {"started": []}
 
 
 # `sam local start-api` takes no binary bodies (it decodes them as UTF-8), so the image goes as base64 in JSON.
