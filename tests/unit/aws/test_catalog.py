@@ -109,3 +109,28 @@ def test_the_previous_version_is_the_newest_ready_one_before(catalog: Catalog) -
         catalog.dataset_committed("flowers", version, "classification", {"train": 1})
     found = {version: catalog.previous_version("flowers", version) for version in "abcd"}
     assert found == {"a": None, "b": "a", "c": "b", "d": "c"}
+
+
+def test_a_rollback_stays_until_the_next_upload(catalog: Catalog) -> None:
+    for version, order in (("one", "2026-11-21T08"), ("two", "2026-11-21T09"), ("three", "2026-11-21T10")):
+        catalog.begin_run(f"run-{version}", "flowers", version, SOURCE, order)
+    publish(catalog, "run-one", "one")
+    publish(catalog, "run-two", "two")
+    assert catalog.move_production("flowers", 1) == (2, 1)
+    publish(catalog, "run-two", "two")  # Step Functions tries Register Model again
+    assert catalog.alias("flowers") == 1
+    assert catalog.move_production("flowers") == (1, 2)
+    assert catalog.move_production("flowers") == (2, 1)
+    assert catalog.move_production("flowers", 1) == (1, 1)
+    publish(catalog, "run-three", "three")
+    assert catalog.alias("flowers") == 3
+
+
+def test_a_version_that_isnt_there_cant_serve(catalog: Catalog) -> None:
+    catalog.begin_run("run-one", "flowers", "one", SOURCE, "2026-11-21T08")
+    publish(catalog, "run-one", "one")
+    for version, reason in ((7, "no version 7"), (None, "no version that served before")):
+        with pytest.raises(NotFound, match=reason):
+            catalog.move_production("flowers", version)
+    with pytest.raises(NotFound, match="'nobody' doesn't exist"):
+        catalog.move_production("nobody", 1)
