@@ -132,7 +132,9 @@ def test_watch_of_a_failed_run_is_one(cloud, api):
 def test_ctrl_c_lets_the_run_go_on(cloud, api):
     api.runs.append(api.new_run("digits", "v1"))
     api.script = [{"stage": "Train Shard"}]
-    command = [sys.executable, "-c", "from shoal.cli import main; main()", "watch", "digits-v1"]
+    # A test run in the background ignores SIGINT, and so do its children unless they ask for it.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from shoal.cli import main; main()"
+    command = [sys.executable, "-c", code, "watch", "digits-v1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert "Train Shard" in process.stdout.readline()
     time.sleep(0.1)

@@ -19,6 +19,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from shoal_core.data.near import Groups
+
 NEAR_WORDS = 18
 """The hash, then the sketch as 68 numbers of 16 bits: 63 frequencies, the means of up to 3 channels, zeros."""
 NEAR_BITS = 4
@@ -102,7 +104,7 @@ def near_groups(hashes: NDArray[np.uint64], bits: int = NEAR_BITS) -> NDArray[np
         return np.empty(0, np.int64)
     keys = np.ascontiguousarray(hashes, "<u8").view(f"V{8 * hashes.shape[1]}").reshape(-1)
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    groups = _Groups(len(first))
+    groups = Groups(len(first))
     pairs = _Pairs(hashes[first], bits)
     chosen = np.flatnonzero(pairs.norms)
     if len(chosen) > 1:
@@ -149,7 +151,7 @@ def _masks(bits: int, count: int) -> list[np.uint64]:
     return [np.uint64(sum(chosen)) for chosen in itertools.combinations(bands, together)]
 
 
-def _join(chosen: NDArray[np.int64], mask: np.uint64, pairs: _Pairs, groups: _Groups) -> None:
+def _join(chosen: NDArray[np.int64], mask: np.uint64, pairs: _Pairs, groups: Groups) -> None:
     """Join all images with equal masked bits that are near."""
     keys = pairs.hashes[chosen] & mask
     order = np.argsort(keys, kind="stable")
@@ -166,32 +168,3 @@ def _join(chosen: NDArray[np.int64], mask: np.uint64, pairs: _Pairs, groups: _Gr
         groups.join(one[near], two[near])
         step += 1
         left = left[follow[left] >= step]
-
-
-class _Groups:
-    """Union-find over 0..count: the root of a group is its smallest member."""
-
-    def __init__(self, count: int) -> None:
-        self._parents = np.arange(count)
-
-    def join(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
-        """Join pairs, all at once: hook the larger root to the smaller one until every pair has one root."""
-        while left.size:
-            a, b = self._find(left), self._find(right)
-            apart = a != b
-            left, right, a, b = left[apart], right[apart], a[apart], b[apart]
-            np.minimum.at(self._parents, np.maximum(a, b), np.minimum(a, b))
-
-    def roots(self) -> NDArray[np.int64]:
-        """The root of every member."""
-        return self._find(np.arange(len(self._parents)))
-
-    def _find(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
-        found = self._parents[members]
-        while True:
-            further = self._parents[found]
-            if np.array_equal(further, found):
-                break
-            found = further
-        self._parents[members] = found
-        return found
