@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -13,14 +12,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from shoal_core import __version__
 from shoal_core.aws.access import checks_access
 from shoal_core.aws.access_routes import router as access_routes
-from shoal_core.aws.config import environment
-from shoal_core.aws.handler import artifacts, catalog, framed
+from shoal_core.aws.handler import framed
+from shoal_core.aws.model_routes import queries
 from shoal_core.aws.model_routes import router as model_routes
 from shoal_core.aws.problems import answers_problems, json_response, problem
 from shoal_core.aws.report_routes import router as report_routes
 from shoal_core.registry.openapi import problem_responses, with_predict
-from shoal_core.registry.queries import Datasets, Models, Queries, Runs
-from shoal_core.registry.records import Dataset, Health, Model, Run
+from shoal_core.registry.queries import Datasets, Runs
+from shoal_core.registry.records import Dataset, Health, Run
 
 app = APIGatewayHttpResolver(enable_validation=True)
 answers_problems(app)
@@ -30,12 +29,6 @@ app.include_router(model_routes)
 app.include_router(report_routes)
 NOT_FOUND: Any = problem_responses(404, 503)
 BAD_QUERY: Any = problem_responses(400, 503)
-
-
-@cache
-def queries() -> Queries:
-    """The catalog's questions."""
-    return Queries(catalog(), artifacts(), environment().architecture)
 
 
 @app.exception_handler(RequestValidationError)
@@ -87,20 +80,6 @@ def get_runs(dataset: Annotated[str | None, Query()] = None, limit: Annotated[in
 def get_run(run_id: str) -> Run:
     """Show one run."""
     return queries().run(run_id)
-
-
-@app.get("/models", summary="All models", responses=problem_responses(503))
-def get_models() -> Models:
-    """List every model with its version in production."""
-    return queries().models()
-
-
-@app.get("/models/<name>", summary="One model: versions, aliases, inputs, endpoint", responses=NOT_FOUND)
-def get_model(name: str) -> Model:
-    """Show one model."""
-    event = app.current_event
-    scheme = event.headers.get("x-forwarded-proto", "https")
-    return queries().model(name, f"{scheme}://{event.request_context.domain_name}")
 
 
 @framed

@@ -1,18 +1,32 @@
-"""Which version of a model serves, changed over HTTP."""
+"""Models over HTTP: what there is, and which version serves."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.aws.access_routes import audited
-from shoal_core.aws.handler import catalog
+from shoal_core.aws.config import environment
+from shoal_core.aws.handler import artifacts, catalog
 from shoal_core.registry.openapi import problem_responses
+from shoal_core.registry.queries import Models, Queries
+from shoal_core.registry.records import Model
 
 router = APIGatewayHttpRouter()  # type: ignore[no-untyped-call]
 ANSWERS: Any = problem_responses(400, 404, 409, 503)
+
+
+NOT_FOUND: Any = problem_responses(404, 503)
+READS: Any = problem_responses(503)
+
+
+@cache
+def queries() -> Queries:
+    """The catalog's questions."""
+    return Queries(catalog(), artifacts(), environment().architecture)
 
 
 class AliasRequest(BaseModel):
@@ -39,3 +53,17 @@ def post_production(name: str, body: AliasRequest) -> AliasMoved:
     if version != before:
         audited(router, "alias.moved", f"{name}/production", {"before": before, "version": version})
     return AliasMoved(model=name, before=before, version=version)
+
+
+@router.get("/models", summary="All models", responses=READS)
+def get_models() -> Models:
+    """List every model with its version in production."""
+    return queries().models()
+
+
+@router.get("/models/<name>", summary="One model: versions, aliases, inputs, endpoint", responses=NOT_FOUND)
+def get_model(name: str) -> Model:
+    """Show one model."""
+    event = router.current_event
+    scheme = event.headers.get("x-forwarded-proto", "https")
+    return queries().model(name, f"{scheme}://{event.request_context.domain_name}")
