@@ -23,7 +23,7 @@ down: .venv/run.stamp ## Stop the embedded cloud; data stays
 
 test: .venv/dev.stamp .venv-sam/stamp ## Run all default tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/unit tests/infrastructure
-	$(BIN)/python -m pytest -q tests/integration tests/e2e
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/integration tests/e2e
 
 test-torch: .venv-torch/stamp ## Compare gradients and training steps with PyTorch
 	.venv-torch/bin/python -m pytest -q tests/torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from shoal.local.middleware import Middleware
 from shoal.local.reload import CodeWatcher
 from shoal.local.s3_front import S3Front
 from shoal.local.schedules import ScheduleTimer
-from shoal.local.services import HOST, Server, moto_application
+from shoal.local.services import HOST, Server, listen, moto_application
 from shoal.local.xray import XRayDaemon
 
 if TYPE_CHECKING:
@@ -49,27 +50,17 @@ class CloudSettings:
 
     Attributes:
         home: The `.shoal` folder.
-        port: Port of the AWS endpoint.
-        api_port: Port of the first HTTP API.
+        aws: Listens at the AWS endpoint's port; the cloud closes it.
+        api: Listens at the first HTTP API's port; the cloud closes it.
         workers: Most workers of one function.
         workers_total: Most workers together.
     """
 
     home: Path
-    port: int
-    api_port: int
+    aws: socket.socket
+    api: socket.socket
     workers: int = 8
     workers_total: int = 32
-
-    @property
-    def endpoint(self) -> str:
-        """URL of the AWS endpoint."""
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def api_url(self) -> str:
-        """URL of the HTTP API."""
-        return f"http://{HOST}:{self.api_port}"
 
 
 class Cloud:
@@ -79,12 +70,21 @@ class Cloud:
         settings: Where it lives and listens.
         deployer: Deploys the template.
         follow: Gets every function's log record.
+
+    Attributes:
+        port: Port of the AWS endpoint.
+        api_port: Port of the first HTTP API.
+        endpoint: URL of the AWS endpoint.
+        api_url: URL of the first HTTP API.
     """
 
     def __init__(
         self, settings: CloudSettings, deployer: Deployer, follow: Callable[[LogRecord], None] | None = None
     ) -> None:
         self.settings = settings
+        self.port, self.api_port = (listener.getsockname()[1] for listener in (settings.aws, settings.api))
+        self.endpoint = f"http://{HOST}:{self.port}"
+        self.api_url = f"http://{HOST}:{self.api_port}"
         self._deployer = deployer
         self.state = CloudState(settings.home / "state", ACCOUNT, REGION)
         self._logs = LogCollector(settings.home / "logs", ACCOUNT, REGION, follow=follow)
@@ -97,7 +97,7 @@ class Cloud:
             idle_seconds=IDLE_SECONDS,
             scratch=settings.home / "tmp",
         )
-        app = moto_application(settings.port)
+        app = moto_application(self.port)
         self._delivery = EventDelivery(
             self.state.pending, self.service, parse_faults(os.environ.get(FAULTS_VARIABLE, ""))
         )
@@ -105,8 +105,8 @@ class Cloud:
         self._lambda_api = LambdaApi(self.service)
         s3 = S3Front(app, self.state, self._delivery)
         self._middleware = Middleware(app, self.state, s3, self._lambda_api, self._executions)
-        self._server = Server(self._middleware, settings.port)
-        self._xray = XRayDaemon(settings.endpoint)
+        self._server = Server(self._middleware, settings.aws)
+        self._xray = XRayDaemon(self.endpoint)
         self._gateways: list[HttpGateway] = []
         self._watcher: CodeWatcher | None = None
         self.timer: ScheduleTimer | None = None
@@ -118,7 +118,7 @@ class Cloud:
         self._server.start()
         self._xray.start()
         self._logs.start()
-        deployment = self._deployer(self.settings.endpoint, self.settings.api_url, self.state.secrets.values())
+        deployment = self._deployer(self.endpoint, self.api_url, self.state.secrets.values())
         moments.append(("deploy", time.monotonic()))
         counts = self.state.restore()
         self._middleware.open()
@@ -146,7 +146,8 @@ class Cloud:
         self._watcher = CodeWatcher(specs, self.service.deploy)
         self._watcher.start()
         for offset, spec in enumerate(deployment.http_apis):
-            gateway = HttpGateway(spec, self.service, HOST, self.settings.api_port + offset, log_sink=self._logs.add)
+            listener = listen(self.api_port + offset) if offset else self.settings.api
+            gateway = HttpGateway(spec, self.service, listener, log_sink=self._logs.add)
             gateway.start()
             self._gateways.append(gateway)
 

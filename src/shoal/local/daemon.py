@@ -72,16 +72,16 @@ def run(
         from shoal.local.cloud import Cloud, CloudSettings  # late: a second `up` answers without loading moto
         from shoal.local.sam_local import FILE as SAM_ENVIRONMENT
         from shoal.local.sam_local import container_environment
-        from shoal.local.services import free_port
+        from shoal.local.services import listen
 
         last = _read(home / "ports.json")
-        port = free_port(port or last.get("port", DEFAULT_PORT))
-        api_port = free_port(api_port or last.get("api_port", DEFAULT_API_PORT))
-        write_json(home / "ports.json", {"port": port, "api_port": api_port})
-        cloud = Cloud(CloudSettings(home, port, api_port), template_deployer(folder / TEMPLATE), on_log)
+        aws = listen(port or last.get("port", DEFAULT_PORT))
+        api = listen(api_port or last.get("api_port", DEFAULT_API_PORT))
+        cloud = Cloud(CloudSettings(home, aws, api), template_deployer(folder / TEMPLATE), on_log)
+        write_json(home / "ports.json", {"port": cloud.port, "api_port": cloud.api_port})
         try:
             deployment = cloud.start()
-            write_json(home / SAM_ENVIRONMENT, container_environment(deployment, cloud.settings.endpoint))
+            write_json(home / SAM_ENVIRONMENT, container_environment(deployment, cloud.endpoint))
             status = _status(cloud, folder, began)
             write_json(home / "cloud.json", status.to_json())
             if on_ready is not None:
@@ -116,10 +116,10 @@ def _status(cloud: Cloud, folder: Path, began: float) -> Status:
     deployment = cloud.deployment
     outputs: Mapping[str, Any] = deployment.outputs if deployment else {}
     return Status(
-        aws_endpoint=cloud.settings.endpoint,
+        aws_endpoint=cloud.endpoint,
         region="us-east-1",
         bucket=str(outputs.get("Bucket", "")),
-        api=str(outputs.get("ApiUrl", cloud.settings.api_url)),
+        api=str(outputs.get("ApiUrl", cloud.api_url)),
         token=cloud.token(str(outputs.get("TokenSecretArn", ""))),
         console=None,
         stack=deployment.stack_name if deployment else STACK_NAME,

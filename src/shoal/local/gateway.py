@@ -11,6 +11,7 @@ import asyncio
 import fnmatch
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,8 +78,7 @@ class HttpGateway:
     Args:
         spec: The API.
         lambdas: Where its functions run; started before this is.
-        host: The address to bind, 127.0.0.1.
-        port: The port; 0 for a free one.
+        listener: Listens at 127.0.0.1; the gateway closes it.
         log_sink: Gets an access log record per request when the API has a log group.
         integration_seconds: How long a function may take (AWS: 30 s at most).
 
@@ -90,16 +90,15 @@ class HttpGateway:
         self,
         spec: HttpApiSpec,
         lambdas: LambdaService,
-        host: str = "127.0.0.1",
-        port: int = 0,
+        listener: socket.socket,
         *,
         log_sink: Callable[[LogRecord], None] | None = None,
         integration_seconds: float = INTEGRATION_SECONDS,
     ) -> None:
-        _check_spec(spec, host)
+        self.host, self.port = listener.getsockname()[:2]
+        _check_spec(spec, self.host)
         self.spec = spec
-        self.host = host
-        self.port = port
+        self._listener = listener
         self._lambdas = lambdas
         self._log_sink = log_sink
         self._integration_seconds = integration_seconds
@@ -125,8 +124,7 @@ class HttpGateway:
     async def _start(self) -> None:
         # The body goes to the function as it came, so compressed bodies stay compressed.
         self._http = web.Server(self._serve, access_log=None, auto_decompress=False)
-        self._server = await asyncio.get_running_loop().create_server(self._http, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.get_running_loop().create_server(self._http, sock=self._listener)
 
     async def _close(self) -> None:
         if self._server is not None and self._http is not None:

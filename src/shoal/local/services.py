@@ -16,6 +16,7 @@ from shoal.local.aws_response import WsgiApp
 
 HOST = "127.0.0.1"
 PORTS_TO_TRY = 50
+BACKLOG = 128
 _log = logging.getLogger(__name__)
 
 
@@ -52,25 +53,36 @@ def moto_application(port: int) -> WsgiApp:
     return app
 
 
-def free_port(wanted: int) -> int:
-    """The wanted port, or the next one that is free. Raises `OSError` when none of 50 is."""
-    for port in range(wanted, wanted + PORTS_TO_TRY):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise OSError(f"No free port from {wanted} to {wanted + PORTS_TO_TRY - 1}.")
+def listen(wanted: int) -> socket.socket:
+    """A socket that listens at the wanted port, or at the next one that is free: nobody can take it any more.
+
+    Raises:
+        OSError: None of 50 ports is free.
+    """
+    last = min(wanted + PORTS_TO_TRY, 2**16) - 1
+    for port in range(wanted, last + 1):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((HOST, port))
+            # Two sockets may be bound to one port until the first listens.
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    raise OSError(f"No free port from {wanted} to {last}.")
 
 
 class Server:
     """Serves a WSGI application on a thread of its own, a thread for each connection."""
 
-    def __init__(self, app: WsgiApp, port: int) -> None:
+    def __init__(self, app: WsgiApp, listener: socket.socket) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server: BaseWSGIServer = make_server(HOST, port, app, threaded=True, request_handler=_Handler)
+        with listener:  # the server listens on a copy of it
+            self._server: BaseWSGIServer = make_server(
+                HOST, listener.getsockname()[1], app, threaded=True, request_handler=_Handler, fd=listener.fileno()
+            )
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="aws-api", daemon=True)
 

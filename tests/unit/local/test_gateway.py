@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from shoal.local.compute import BadFunction, FunctionSpec, LambdaService, LogRecord, MemoryPending
 from shoal.local.gateway import AuthorizerSpec, HttpApiSpec, HttpGateway, Route, Throttling
+from shoal.local.services import listen
 
 FUNCTIONS = Path(__file__).with_name("gateway_functions")
 HANDLERS = ("echo", "answer", "malformed", "fail", "sleep", "authorize", "policy")
@@ -63,7 +65,7 @@ def gateway(lambdas: LambdaService, logs: list[LogRecord]) -> Iterator[HttpGatew
         "policies": AuthorizerSpec("policy", ("$request.querystring.token",), enable_simple_responses=False),
     }
     spec = HttpApiSpec("api", routes, authorizers, log_group="/aws/http/api")
-    served = HttpGateway(spec, lambdas, log_sink=logs.append, integration_seconds=0.5)
+    served = HttpGateway(spec, lambdas, listen(0), log_sink=logs.append, integration_seconds=0.5)
     served.start()
     yield served
     served.close()
@@ -152,7 +154,7 @@ def test_authorizer_without_a_cache_and_with_policies(gateway: HttpGateway, call
 
 def test_throttling(lambdas: LambdaService):
     spec = HttpApiSpec("slow", (Route("GET", "/answer", "answer"),), throttling=Throttling(burst=2, rate=0.001))
-    gateway = HttpGateway(spec, lambdas)
+    gateway = HttpGateway(spec, lambdas, listen(0))
     gateway.start()
     answers = [ask(gateway, "GET", "/answer?status=200")[0] for _ in range(3)]
     gateway.close()
@@ -169,5 +171,5 @@ def test_throttling(lambdas: LambdaService):
     ],
 )
 def test_what_is_not_served_is_refused_by_name(lambdas: LambdaService, spec, host, named):
-    with pytest.raises(BadFunction, match=named):
-        HttpGateway(spec, lambdas, host)
+    with pytest.raises(BadFunction, match=named), socket.create_server((host, 0)) as listener:
+        HttpGateway(spec, lambdas, listener)
