@@ -22,6 +22,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 
 @pytest.fixture(scope="session")
+def digits(cloud: LocalCloud) -> LocalCloud:
+    """The cloud, once it serves version 1 of the model `digits`."""
+    cloud.put("datasets/digits/digits.zip", DIGITS)
+    cloud.succeeded("digits")
+    return cloud
+
+
+@pytest.fixture(scope="session")
 def few_digits() -> bytes:
     """Every fourth digit: a run of seconds."""
     buffer = io.BytesIO()

@@ -5,17 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from tests.e2e.cloud import LocalCloud
-from tests.e2e.conftest import DIGITS
-
-
-@pytest.fixture(scope="module")
-def digits(cloud: LocalCloud) -> LocalCloud:
-    cloud.put("datasets/digits/digits.zip", DIGITS)
-    cloud.succeeded("digits")
-    return cloud
 
 
 def shoal(cloud: LocalCloud, *arguments: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.e2e.cloud import LocalCloud
-from tests.e2e.conftest import DIGITS
 from tests.support.aws import ROOT
 
 HELD_OUT = sorted((ROOT / "examples/digits/held-out").glob("*.png"))
@@ -32,10 +31,8 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(cloud: LocalCloud) -> Iterator[Client]:
-    cloud.put("datasets/digits/digits.zip", DIGITS)
-    cloud.succeeded("digits")
-    yield Client(cloud)
+def client(digits: LocalCloud) -> Iterator[Client]:
+    yield Client(digits)
 
 
 def image(binary: bool, pixels: np.ndarray = PIXELS) -> triton.InferInput:

@@ -16,13 +16,6 @@ from tests.support.aws import ROOT
 HELD_OUT = sorted((ROOT / "examples/digits/held-out").glob("*.png"))
 
 
-@pytest.fixture(scope="module")
-def digits(cloud: LocalCloud) -> LocalCloud:
-    cloud.put("datasets/digits/digits.zip", DIGITS)
-    cloud.succeeded("digits")
-    return cloud
-
-
 def test_digits_from_upload_to_predictions(digits: LocalCloud) -> None:
     (run,) = digits.runs("digits")
     assert run["metrics"]["accuracy"] >= 0.97
