@@ -7,7 +7,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-em
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-torch test-sam-local check bench bench-data build lock clean
+.PHONY: help demo up down test test-torch test-convert test-sam-local test-clients check bench bench-data bench-serve bench-train build lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ test: .venv/dev.stamp .venv-sam/stamp ## Run all default tests
 test-torch: .venv-torch/stamp ## Compare gradients and training steps with PyTorch
 	.venv-torch/bin/python -m pytest -q tests/torch
 
+test-convert: .venv/dev.stamp ## Convert models of every framework, with the real converters (gigabytes)
+	SHOAL_CACHE=$(CURDIR)/.venv-convert $(BIN)/python -m pytest -q tests/convert
+
+test-clients: .venv/dev.stamp .venv-serve-mlserver/stamp ## Ask the served protocol with MLServer's client
+	$(BIN)/python -m pytest -q tests/clients
+
 test-sam-local: .venv/dev.stamp .venv-sam/stamp ## Run every function by `sam local invoke` in a container
 	$(BIN)/python -m pytest -q -s tests/sam_local
 
@@ -46,6 +52,12 @@ bench: .venv/dev.stamp ## Measure: upload to prediction, predict overhead, cold 
 bench-data: .venv/dev.stamp .venv-bench/stamp ## Measure: raw data to shards to batches, beside litdata, MDS, polars and others
 	$(BIN)/python -m benchmarks.data
 
+bench-serve: .venv/dev.stamp .venv-serve-fastapi/stamp .venv-serve-bentoml/stamp .venv-serve-mlserver/stamp ## Measure: serving, beside FastAPI, BentoML and MLServer
+	$(BIN)/python -m benchmarks.serve
+
+bench-train: .venv-torch/stamp ## Measure: training steps, start and memory beside PyTorch
+	.venv-torch/bin/python -m benchmarks.train
+
 build: .venv-sam/stamp ## Build functions and layers for AWS (ARCH=x86_64 or arm64)
 	ARCHITECTURE=$(ARCH) .venv-sam/bin/sam build --parameter-overrides Architecture=$(ARCH)
 
@@ -53,10 +65,12 @@ lock: .venv/dev.stamp ## Pin the newest allowed versions of all dependencies
 	$(BIN)/python -m pip install $(PIP_FLAGS) uv
 	$(UV_COMPILE) --upgrade pyproject.toml requirements/build.in -o requirements/run.txt
 	$(UV_COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev -c requirements/run.txt -o requirements/dev.txt
+	for name in caffe pytorch tensorflow trees; do \
+	  $(UV_COMPILE) --upgrade src/shoal/convert/locks/$$name.in -o src/shoal/convert/locks/$$name.txt || exit 1; done
 
 clean: ## Stop the embedded cloud and delete everything that was made
 	@if [ -x $(BIN)/shoal ]; then $(BIN)/shoal down; fi
-	rm -rf .venv .venv-sam .venv-torch .venv-bench .shoal .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out benchmarks/cache
+	rm -rf .venv .venv-sam .venv-torch .venv-bench .venv-convert .shoal .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out benchmarks/cache
 
 .venv/run.stamp: requirements/run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Shoal needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -92,4 +106,11 @@ clean: ## Stop the embedded cloud and delete everything that was made
 	@echo "Installing the peers of make bench-data into .venv-bench (once, minutes)"
 	@$(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install $(PIP_FLAGS) -r requirements/bench.txt
+	@touch $@
+
+# Peers of make bench-serve: each pins versions of its own, so each lives apart.
+.venv-serve-%/stamp: requirements/serve-%.txt
+	@echo "Installing $* into .venv-serve-$* (once)"
+	@$(PYTHON) -m venv .venv-serve-$*
+	@.venv-serve-$*/bin/python -m pip install $(PIP_FLAGS) -r $<
 	@touch $@

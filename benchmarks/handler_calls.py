@@ -28,6 +28,8 @@ import numpy as np
 from awslambdaric.lambda_context import LambdaContext
 from PIL import Image
 
+from shoal_core.aws.traffic import models
+
 WARM_UP = 200
 
 
@@ -58,7 +60,7 @@ def measure(calls: int, kinds: dict[str, Callable[[LambdaContext], Any]]) -> dic
 def main(outcome: str, events_file: str, calls: int) -> None:
     """Measure, and check that all of them agree."""
     image_event, json_event = json.loads(Path(events_file).read_text())
-    model = app.models().production(image_event["pathParameters"]["name"])
+    model = models().production(image_event["pathParameters"]["name"])
     tensors = {"image": model.spec.encode_image(base64.b64decode(image_event["body"]))[np.newaxis]}
     classes = model.spec.target.classes
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.scale --gigabytes 10 --objects 1000000
 
-Bytes and listings are generated as they are read, so nothing but the plan is kept. Planning is the product's own
-(`plan_dataset`); what it prints is compared with the limits of Step Functions and Lambda in docs/scale.md.
+Bytes and listings are generated as they are read, so nothing but the plan is kept. Planning and assigning are the
+product's own (`plan_dataset`, `assign_samples`); what is printed is compared with the limits of Step Functions and
+Lambda in docs/scale.md.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from typing import BinaryIO, Self
 import numpy as np
 from PIL import Image
 
-from shoal_core.data.assigning import DEFAULT_TRAIN_SHARDS, SHARD_BYTES, pack_items
+from shoal_core.data.assigning import DEFAULT_TRAIN_SHARDS, SHARD_BYTES, assign_samples, pack_items
 from shoal_core.data.config import DatasetConfig, DatasetRequest, Listing, SourceFile
+from shoal_core.data.cutting import MAX_ITEMS
 from shoal_core.data.listings import in_parts, write_part
+from shoal_core.data.map_items import write_map_items
 from shoal_core.data.plan import Plan
 from shoal_core.data.planning import plan_dataset
+from shoal_core.data.writing import write_shard
 from shoal_core.errors import NotFound
 from shoal_core.keys import DatasetKeys
 
@@ -160,11 +164,12 @@ def planned(store: Generated, request: DatasetRequest) -> dict[str, float]:
 
 def _sizes(store: Generated, keys: DatasetKeys, plan: Plan) -> dict[str, float]:
     items = len(plan.items)
-    answer = json.dumps({"items": [{"item": index} for index in range(items)]})
+    answer = write_map_items(store, keys.work_items, [{"item": index} for index in range(items)])
     return {
         "work_items": items,
         "plan_bytes": len(store.read(keys.plan)),
-        "map_payload_bytes": len(answer),
+        "items_bytes": len(store.read(keys.work_items)),
+        "state_bytes": len(json.dumps(answer)),
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
@@ -173,8 +178,32 @@ def packed(encoded_gigabytes: float) -> dict[str, int]:
     """Final shards and Map items of a set of that many encoded gigabytes."""
     shards = max(DEFAULT_TRAIN_SHARDS, round(encoded_gigabytes * 1024**3 / SHARD_BYTES)) + 2
     items = pack_items(shards)
-    payload = json.dumps({"items": [{"first": first, "last": last} for first, last in items]})
-    return {"shards": shards, "pack_items": len(items), "map_payload_bytes": len(payload)}
+    listed = json.dumps([{"first": first, "last": last} for first, last in items], separators=(",", ":"))
+    most = max(last - first for first, last in items)
+    return {"shards": shards, "pack_items": len(items), "shards_of_an_item": most, "items_bytes": len(listed)}
+
+
+def assigned(pieces: int) -> dict[str, float]:
+    """Assign the samples of that many pieces: those of a generated table's first item, again and again."""
+    store, request = table_request(0.005)
+    keys = DatasetKeys(request.dataset, request.version)
+    store.write(keys.request, request.model_dump_json().encode())
+    plan = plan_dataset(store, store, request.dataset, request.version)
+    write_shard(store, store, request.dataset, request.version, 0)
+    for piece in range(1, pieces):
+        for key in (keys.piece_index, keys.piece):
+            store.objects[key(piece)] = store.objects[key(0)]
+    many = plan.model_copy(update={"items": (plan.items[0],) * pieces})
+    store.write(keys.plan, many.encode())
+    used = time.process_time()
+    assignment = assign_samples(store, request.dataset, request.version)
+    return {
+        "cpu_seconds": round(time.process_time() - used, 1),
+        "samples": assignment.samples,
+        "shards": len(assignment.shards),
+        "assignment_bytes": len(store.read(keys.assignment)) + len(store.read(keys.assignment_tables)),
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
 
 
 def main() -> int:
@@ -189,7 +218,8 @@ def main() -> int:
     ):
         sys.stdout.write(json.dumps({"set": name, **planned(*request())}) + "\n")
         sys.stdout.flush()
-    for gigabytes in (1, 10, 32):
+    sys.stdout.write(json.dumps({"set": f"{MAX_ITEMS} pieces", **assigned(MAX_ITEMS)}) + "\n")
+    for gigabytes in (1, 10, 32, 112):
         sys.stdout.write(json.dumps({"set": f"{gigabytes} GB encoded", **packed(gigabytes)}) + "\n")
     return 0
 

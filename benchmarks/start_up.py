@@ -17,6 +17,8 @@ marks.append(("runtime", time.monotonic()))
 
 import app  # functions/predict/app.py
 
+from shoal_core.aws.traffic import models
+
 marks.append(("import", time.monotonic()))
 
 import json
@@ -29,7 +31,7 @@ event = json.loads(Path(event_file).read_text())
 context = awslambdaric.bootstrap.LambdaContext(str(uuid.uuid4()), None, None, int((time.time() + 29) * 1000), "arn")
 
 loading = time.monotonic()
-app.models().production(event["pathParameters"]["name"])
+models().production(event["pathParameters"]["name"])
 loaded = time.monotonic()
 answer = app.handler(event, context)
 answered = time.monotonic()

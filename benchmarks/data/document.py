@@ -1,4 +1,7 @@
-"""Put measured numbers into docs/performance.md: `python -m benchmarks.data.document [benchmarks/out/data.json]`."""
+"""Put measured numbers into docs/performance.md: `python -m benchmarks.data.document [benchmarks/out/serve.json]`.
+
+They go between the marks of their benchmark: `make bench-data` or `make bench-serve`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from benchmarks.data.inputs import ROOT
 from benchmarks.results import OUT, machine_line, number
 
 DOCUMENT = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- begin: make bench-data -->", "<!-- end: make bench-data -->"
+BEGIN, END = "<!-- begin: make bench-{name} -->", "<!-- end: make bench-{name} -->"
 
 
 def render(result: Mapping[str, Any], measured: str) -> str:
@@ -33,13 +36,14 @@ def render(result: Mapping[str, Any], measured: str) -> str:
     return "\n".join(lines)
 
 
-def replace(document: str, table: str) -> str:
-    """The document with another table between its marks. Raises `ValueError` when it lacks them."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def replace(document: str, table: str, name: str) -> str:
+    """The document with another table between the marks of a benchmark. Raises `ValueError` when it lacks them."""
+    first, last = BEGIN.format(name=name), END.format(name=name)
+    before, begin, rest = document.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"The document lacks the marks {BEGIN} and {END}.")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+        raise ValueError(f"The document lacks the marks {first} and {last}.")
+    return f"{before}{first}\n{table}\n{last}{after}"
 
 
 def _shown(value: float | None) -> str:
@@ -50,7 +54,10 @@ def main(arguments: Sequence[str]) -> None:
     """Render the file that is named, dated by when it was written."""
     path = Path(arguments[0]) if arguments else OUT / "data.json"
     measured = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d")
-    DOCUMENT.write_text(replace(DOCUMENT.read_text(), render(json.loads(path.read_text()), measured)))
+    result = json.loads(path.read_text())
+    # A quick run has the marks of the whole one.
+    name = str(result["benchmark"]).removesuffix("-quick")
+    DOCUMENT.write_text(replace(DOCUMENT.read_text(), render(result, measured), name))
 
 
 if __name__ == "__main__":

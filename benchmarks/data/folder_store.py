@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -14,7 +14,7 @@ from shoal_core.errors import NotFound
 
 @dataclass(frozen=True)
 class FolderStore:
-    """Implements `shoal_core.store.ObjectStore`: a key is a path below `root`; versions and ETags aren't kept."""
+    """Implements `shoal_core.store.StreamStore`: a key is a path below `root`; versions and ETags aren't kept."""
 
     root: Path
 
@@ -44,9 +44,17 @@ class FolderStore:
         found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
-    def write(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+    def write(self, key: str, data: bytes | bytearray, content_type: str = "application/octet-stream") -> None:
         temporary = self._temporary(key, data)
         temporary.replace(self.root / key)
+
+    def write_stream(self, key: str, chunks: Iterable[bytes], content_type: str = "application/octet-stream") -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{uuid.uuid4().hex}")
+        with temporary.open("wb") as file:
+            file.writelines(chunks)
+        temporary.replace(path)
 
     def write_new(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
         temporary = self._temporary(key, data)
@@ -58,7 +66,7 @@ class FolderStore:
             temporary.unlink()
         return True
 
-    def _temporary(self, key: str, data: bytes) -> Path:
+    def _temporary(self, key: str, data: bytes | bytearray) -> Path:
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{uuid.uuid4().hex}")

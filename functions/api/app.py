@@ -4,39 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from shoal_core import __version__
 from shoal_core.aws.access import checks_access
 from shoal_core.aws.access_routes import router as access_routes
+from shoal_core.aws.alias_routes import router as alias_routes
+from shoal_core.aws.batch_routes import router as batch_routes
 from shoal_core.aws.handler import framed
 from shoal_core.aws.model_routes import queries
 from shoal_core.aws.model_routes import router as model_routes
-from shoal_core.aws.problems import answers_problems, json_response, problem
+from shoal_core.aws.problems import json_response
 from shoal_core.aws.report_routes import router as report_routes
-from shoal_core.registry.openapi import problem_responses, with_predict
+from shoal_core.aws.stream_routes import router as stream_routes
+from shoal_core.aws.validated_api import ValidatedApi
+from shoal_core.registry.openapi import answers, with_data_plane
 from shoal_core.registry.queries import Datasets, Runs
 from shoal_core.registry.records import Dataset, Health, Run
 
-app = APIGatewayHttpResolver(enable_validation=True)
-answers_problems(app)
+app = ValidatedApi()
 checks_access(app)
 app.include_router(access_routes)
+app.include_router(alias_routes)
+app.include_router(batch_routes)
 app.include_router(model_routes)
 app.include_router(report_routes)
-NOT_FOUND: Any = problem_responses(404, 503)
-BAD_QUERY: Any = problem_responses(400, 503)
-
-
-@app.exception_handler(RequestValidationError)
-def bad_parameter(error: RequestValidationError) -> Response[str]:
-    """Name the parameter that is wrong."""
-    first = error.errors()[0]
-    name = ".".join(map(str, first["loc"]))
-    return problem(400, "BadRequest", f"Parameter {name}: {first['msg']}.", "See /openapi.json for what is allowed.")
+app.include_router(stream_routes)
+NOT_FOUND: Any = answers(404, 503)
+BAD_QUERY: Any = answers(400, 503)
 
 
 @app.get("/healthz", summary="Whether the API answers")
@@ -49,10 +46,10 @@ def healthz() -> Health:
 def openapi() -> Response[str]:
     """Describe the API."""
     document = app.get_openapi_schema(title="Shoal", version=__version__)
-    return json_response(with_predict(document.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    return json_response(with_data_plane(document.model_dump(mode="json", by_alias=True, exclude_none=True)))
 
 
-@app.get("/datasets", summary="All datasets", responses=problem_responses(503))
+@app.get("/datasets", summary="All datasets", responses=answers(503))
 def get_datasets() -> Datasets:
     """List every dataset with its newest version."""
     return queries().datasets()

@@ -1,9 +1,8 @@
-"""S3 upload events -> dataset versions and runs."""
+"""S3 upload events -> dataset versions and runs, batch jobs."""
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote_plus
 
 from aws_lambda_powertools.utilities.idempotency import (
     DynamoDBPersistenceLayer,
@@ -11,14 +10,18 @@ from aws_lambda_powertools.utilities.idempotency import (
     idempotent_function,
 )
 from aws_lambda_powertools.utilities.parser import event_parser
-from aws_lambda_powertools.utilities.parser.models import S3Model, S3RecordModel
+from aws_lambda_powertools.utilities.parser.models import S3Model
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from shoal_core.aws.audit import EVENT_PATIENCE, Audit
 from shoal_core.aws.clients import client
 from shoal_core.aws.config import environment
-from shoal_core.aws.executions import start_execution
-from shoal_core.aws.handler import artifacts, catalog, framed, logger, uploads
+from shoal_core.aws.executions import start_batch, start_execution
+from shoal_core.aws.handler import artifacts, batches, catalog, framed, logger, uploads
 from shoal_core.aws.sources import SourceStarter
+from shoal_core.aws.upload_events import uploaded
+from shoal_core.registry.batches import PREFIX as BATCH_PREFIX
+from shoal_core.registry.batches import BatchIngest
 from shoal_core.registry.beginning import Begin
 from shoal_core.registry.ingesting import Ingest, Upload
 
@@ -38,23 +41,16 @@ _seen = DynamoDBPersistenceLayer(
 def handler(event: S3Model, context: LambdaContext) -> dict[str, Any]:
     """Handle each finished write; a repeated event gets the answer of the first."""
     _config.register_lambda_context(context)
-    return {"outcomes": [_ingest(upload=_upload(record)) for record in event.Records]}
+    return {"outcomes": [_ingest(upload=uploaded(record)) for record in event.Records]}
 
 
 @idempotent_function(data_keyword_argument="upload", persistence_store=_seen, config=_config)
 def _ingest(upload: dict[str, Any]) -> dict[str, Any]:
-    begin = Begin(artifacts(), catalog(), start_execution)
-    outcome = Ingest(uploads(), artifacts(), catalog(), begin, SourceStarter(catalog()))(Upload(**upload))
+    found, audit = Upload(**upload), Audit(patience=EVENT_PATIENCE)
+    if found.key.startswith(BATCH_PREFIX):
+        outcome = BatchIngest(uploads(), artifacts(), batches(), start_batch, audit)(found)
+    else:
+        begin = Begin(artifacts(), catalog(), start_execution, audit)
+        outcome = Ingest(uploads(), artifacts(), catalog(), begin, SourceStarter(catalog()))(found)
     logger.info("upload ingested", key=upload["key"], status=outcome.status, run_id=outcome.run_id)
     return {"status": outcome.status, "run_id": outcome.run_id, "reason": outcome.reason}
-
-
-def _upload(record: S3RecordModel) -> dict[str, Any]:
-    """The upload that a record tells of; the sequencer orders events of one key, the time those of different keys."""
-    stored = record.s3.object
-    return {
-        "key": unquote_plus(stored.key),
-        "version": stored.versionId,
-        "size": int(stored.size or 0),
-        "order": f"{record.eventTime.isoformat()}#{stored.sequencer}",
-    }

@@ -8,11 +8,13 @@ from typing import Any, Literal
 from aws_lambda_powertools.utilities.parser import BaseModel, event_parser
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from shoal_core.aws.audit import EVENT_PATIENCE, Audit
 from shoal_core.aws.config import environment
 from shoal_core.aws.executions import start_execution
 from shoal_core.aws.handler import artifacts, catalog, framed, logger, uploads
-from shoal_core.aws.scans import ScannedTables
+from shoal_core.aws.scans import SourceTables
 from shoal_core.aws.sources import SourceStarter
+from shoal_core.data.map_items import write_map_items
 from shoal_core.registry.beginning import Begin
 from shoal_core.registry.source_ends import end_of_source, source_failed
 from shoal_core.registry.source_tasks import SourceTask
@@ -41,13 +43,17 @@ def handler(event: ReadSourceEvent, context: LambdaContext) -> dict[str, Any]:
     logger.append_keys(dataset=event.task.dataset, source_id=event.task.source_id)
     if event.step == "fail":
         return {"run_id": source_failed(catalog(), event.task, event.failure or {})}
-    reader = SourceReader(uploads(), artifacts(), ScannedTables(), environment().artifacts_bucket)
+    reader = SourceReader(uploads(), artifacts(), SourceTables(), environment().artifacts_bucket)
     plan = reader.plan(event.task)
     if event.step == "plan":
-        return {"segments": [{"segment": segment} for segment in range(plan.segments)]}
+        found = reader.prepare(plan)
+        if not found.segments:
+            return {"ready": False, "seconds": found.seconds}
+        segments = [{"segment": segment} for segment in range(found.segments)]
+        return {"ready": True, **write_map_items(artifacts(), plan.keys.segments, segments)}
     if event.step == "read":
         done = reader.read(plan, event.segment, lambda: context.get_remaining_time_in_millis() > SPARE_MS)
         return {"task": event.task.model_dump(mode="json"), "segment": event.segment, "done": done}
-    outcome = reader.commit(plan, Begin(artifacts(), catalog(), start_execution))
+    outcome = reader.commit(plan, Begin(artifacts(), catalog(), start_execution, Audit(patience=EVENT_PATIENCE)))
     end_of_source(catalog(), event.task)
     return {"status": outcome.status, "run_id": outcome.run_id}

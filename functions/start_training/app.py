@@ -13,7 +13,11 @@ from shoal_core.training.starting import start_training
 @stage("Start Training", RunEvent)
 def handler(event: RunEvent) -> dict[str, Any]:
     """Return the round to run next."""
-    state = start_training(artifacts(), event.run_id, event.dataset, event.version)
+
+    def production() -> str | None:
+        return catalog().run_in_production(event.dataset)
+
+    state = start_training(artifacts(), event.run_id, event.dataset, event.version, production)
     settings = read_settings(artifacts(), event.run_id)
     shown = shown_settings(settings, read_manifest(artifacts(), settings))
     catalog().settings_resolved(event.run_id, shown, settings.inferred, settings.warnings)

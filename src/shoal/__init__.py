@@ -16,12 +16,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoal._batches import BatchJob
 from shoal._datasets import Dataset
 from shoal._models import Model, Prediction
 from shoal._runs import Run
+from shoal._streams import Streams
 from shoal.client import Client, connect
 from shoal.errors import (
     BadRequest,
+    BatchFailed,
     ConnectionFailed,
     NotAuthorised,
     NotFound,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadRequest",
+    "BatchFailed",
+    "BatchJob",
     "Client",
     "ConnectionFailed",
     "Dataset",
@@ -47,16 +52,22 @@ __all__ = [
     "RunFailed",
     "ServiceFailed",
     "ShoalError",
+    "Streams",
     "WaitTimedOut",
+    "batch",
+    "batches",
     "connect",
     "dataset",
     "datasets",
+    "export",
+    "import_model",
     "load",
     "model",
     "models",
     "push",
     "run",
     "runs",
+    "stream",
 ]
 
 __version__ = "0.1.0"
@@ -73,6 +84,53 @@ def push(
 ) -> Run:
     """Upload an archive, a table or a folder of images, which starts a run; see `Client.push`."""
     return connect(stack).push(path, name=name, target=target, config=config, **settings)
+
+
+def export(
+    module: Any,  # noqa: ANN401 - a torch.nn.Module; torch need not be installed
+    example: Any,  # noqa: ANN401 - a tensor, or a tuple of them
+    path: str | Path = "model.onnx",
+    *,
+    tolerance: float = 1e-3,
+) -> dict[str, Any]:
+    """Export a PyTorch module to an ONNX file that answers as it does; see `shoal.convert.exporting.export`."""
+    from shoal.convert.exporting import export as exported
+
+    return exported(module, example, path, tolerance=tolerance)
+
+
+def import_model(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    labels: str | Path | None = None,
+    config: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    stack: str | None = None,
+    **description: Any,  # noqa: ANN401 - fields of model.yaml, of several types
+) -> Run:
+    """Upload a model that was made elsewhere, or a pipeline of models, and register it: see `Client.import_model`."""
+    client = connect(stack)
+    return client.import_model(path, name=name, labels=labels, config=config, vocabulary=vocabulary, **description)
+
+
+def batch(
+    model: str,
+    path: str | Path,
+    *,
+    job: str | None = None,
+    version: int | None = None,
+    probabilities: bool = False,
+    stack: str | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of batch.yaml, of several types
+) -> BatchJob:
+    """Upload records and have a model answer all of them; see `Client.batch`."""
+    return connect(stack).batch(model, path, job=job, version=version, probabilities=probabilities, **settings)
+
+
+def batches(model: str | None = None, *, stack: str | None = None) -> list[BatchJob]:
+    """Batch jobs, newest first; only those of a model when it is named."""
+    return connect(stack).batches(model)
 
 
 def runs(dataset: str | None = None, *, stack: str | None = None) -> list[Run]:
@@ -106,6 +164,11 @@ def load(
 ) -> Split:
     """One split of a dataset version, as arrays; see `Client.load`."""
     return connect(stack).load(name, split=split, version=version, cache=cache, verify=verify)
+
+
+def stream(*, stack: str | None = None) -> Streams:
+    """Records in, answers out: `send`, `answers`, `dead_letters`, `replay`; see `Streams`."""
+    return connect(stack).stream()
 
 
 def models(*, stack: str | None = None) -> list[Model]:

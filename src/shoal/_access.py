@@ -30,8 +30,10 @@ class Access:
         scopes: Sequence[str],
         *,
         days: int | None = None,
+        plan: str | None = None,
         per_minute: int | None = None,
         per_day: int | None = None,
+        per_month: int | None = None,
     ) -> dict[str, Any]:
         """Make a token.
 
@@ -39,8 +41,10 @@ class Access:
             name: What it is for.
             scopes: `admin`, `read`, `data:write`, `predict:MODEL` or `predict:*`.
             days: After how many days it expires; None is never.
-            per_minute: Requests per minute; None is no limit.
-            per_day: Requests per day; None is no limit.
+            plan: The usage plan that it belongs to; None is none.
+            per_minute: Requests per minute; None is no limit, or the plan's.
+            per_day: Requests per day; None is no limit, or the plan's.
+            per_month: Requests per month; None is no limit, or the plan's.
 
         Returns:
             `token` (its text, shown this once), `id`, `name`, `scopes`, `expires_at`.
@@ -48,10 +52,41 @@ class Access:
         Raises:
             BadRequest: A scope that doesn't exist, or a number out of bounds.
         """
-        wishes = {"days": days, "per_minute": per_minute, "per_day": per_day}
+        limits = {"per_minute": per_minute, "per_day": per_day, "per_month": per_month}
+        wishes = {"days": days, "plan": plan, **limits}
         body = {"name": name, "scopes": list(scopes), **{key: value for key, value in wishes.items() if value}}
+        return self._send("POST", "/tokens", body)
+
+    def rotate_token(self, token_id: str, grace_hours: int = 24) -> dict[str, Any]:
+        """Give a token a new secret; the one before is accepted for the grace time.
+
+        Args:
+            token_id: Its id.
+            grace_hours: 0 to 168.
+
+        Returns:
+            As `create_token`.
+
+        Raises:
+            NotFound: No such token.
+            BadRequest: It is revoked, or the number is out of bounds.
+        """
+        return self._send("POST", f"/tokens/{quote(token_id, safe='')}/rotation", {"grace_hours": grace_hours})
+
+    def set_plan(
+        self, name: str, *, per_minute: int | None = None, per_day: int | None = None, per_month: int | None = None
+    ) -> dict[str, Any]:
+        """Make a usage plan, or change the limits of each of its tokens. Raises `BadRequest`."""
+        limits = {"per_minute": per_minute, "per_day": per_day, "per_month": per_month}
+        return self._send("PUT", f"/plans/{quote(name, safe='')}", limits)
+
+    def plans(self) -> list[dict[str, Any]]:
+        """All usage plans, by name."""
+        return list(self._connection.request("GET", "/plans")["plans"])
+
+    def _send(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         data = json.dumps(body).encode()
-        return self._connection.request("POST", "/tokens", body=data, content_type="application/json")
+        return self._connection.request(method, path, body=data, content_type="application/json")
 
     def tokens(self) -> list[dict[str, Any]]:
         """All tokens, newest first, without their secrets."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from shoal._lifecycle import JSON, Lifecycle
 from shoal.connection import Connection
 from shoal.errors import BadRequest, ServiceFailed
 
-JSON = "application/json"
 IMAGE_TYPES = {
     ".bmp": "image/bmp",
     ".gif": "image/gif",
@@ -39,7 +39,7 @@ class Prediction:
     labels: tuple[str, ...] | None = None
 
 
-class Model:
+class Model(Lifecycle):
     """One model and its endpoint.
 
     Args:
@@ -70,29 +70,21 @@ class Model:
         path = f"{self._connection.api}/models/{quote(self.name, safe='')}/predict"
         return str(self.document.get("endpoint") or path)
 
-    def serve(self, version: int | None = None) -> dict[str, Any]:
-        """Choose the version that the endpoint serves; every new request has it within seconds.
-
-        Args:
-            version: Its number; None is the one that served before (a rollback).
-
-        Returns:
-            `before` and `version`.
-
-        Raises:
-            NotFound: No such version, or none that served before.
-        """
-        path = f"/models/{quote(self.name, safe='')}/aliases/production"
-        body = json.dumps({} if version is None else {"version": version}).encode()
-        return self._connection.request("POST", path, body=body, content_type=JSON)
-
-    def predict(self, instances: Any) -> Any:  # noqa: ANN401 - one in, one out; many in, a list out
+    def predict(
+        self,
+        instances: Any,  # noqa: ANN401 - one in, one out; many in, a list out
+        *,
+        version: int | str | None = None,
+        key: str | None = None,
+    ) -> Any:  # noqa: ANN401
         """Predict one instance or many.
 
         Args:
             instances: One instance, or a list of them for many answers. An instance is a path of an image, the bytes
                 of an encoded image (PNG, JPEG, …), a row {column: value}, a NumPy array uint8 [H, W] or [H, W, C], or
                 a PIL image. The path of a .csv, .json or .jsonl file stands for its rows, and gives a list.
+            version: Ask this version, by number or alias; None is the one whose turn it is.
+            key: During a canary or an A/B split, the same key always meets the same version.
 
         Returns:
             A `Prediction` for one instance, a list of them for many, in order.
@@ -103,16 +95,19 @@ class Model:
         """
         if isinstance(instances, str | Path) and Path(instances).suffix.lower() in (".csv", ".json", ".jsonl"):
             instances = read_rows(Path(instances))
+        sent = _Sent({} if version is None else {"version": str(version)}, {"Shoal-Key": key} if key else {})
         if isinstance(instances, list | tuple):
-            return self._post(JSON, to_json({"instances": [to_instance(instance) for instance in instances]}))
+            return self._post(JSON, to_json({"instances": [to_instance(instance) for instance in instances]}), sent)
         if isinstance(instances, Mapping):
-            return self._post(JSON, to_json({"instances": [dict(instances)]}))[0]
+            return self._post(JSON, to_json({"instances": [dict(instances)]}), sent)[0]
         content_type, image = to_image(instances)
-        return self._post(content_type, image)[0]
+        return self._post(content_type, image, sent)[0]
 
-    def _post(self, content_type: str, body: bytes) -> list[Prediction]:
+    def _post(self, content_type: str, body: bytes, sent: _Sent) -> list[Prediction]:
         path = f"/models/{quote(self.name, safe='')}/predict"
-        answer = self._connection.request("POST", path, body=body, content_type=content_type)
+        answer = self._connection.request(
+            "POST", path, body=body, content_type=content_type, query=sent.query, headers=sent.headers
+        )
         try:
             predictions = [_prediction(item) for item in answer["predictions"]]
         except (KeyError, TypeError, AttributeError) as error:
@@ -120,6 +115,14 @@ class Model:
         if not predictions and not _is_empty(content_type, body):
             raise ServiceFailed(f"POST {path} was answered with no prediction.")
         return predictions
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What goes with a request beside its body."""
+
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
 
 
 def _is_empty(content_type: str, body: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from shoal.connection import Connection
@@ -130,31 +130,72 @@ class Run:
             WaitTimedOut: The time is over; the run goes on.
             ConnectionFailed, ServiceFailed: The API was away for a minute.
         """
-        started = time.monotonic()
-        pause = POLL_SECONDS if self._connection.aws_endpoint else POLL_SECONDS_ON_AWS
-        seen: dict[str, Any] | None = None
-        while True:
-            self._refresh_patiently(pause)
-            if on_progress and self.document != seen:
-                on_progress(self)
-                seen = self.document
-            if self.finished:
-                break
-            if timeout is not None and time.monotonic() - started + pause > timeout:
-                raise WaitTimedOut(self, timeout)
-            time.sleep(pause)
+        wait_until_finished(self, self._connection, timeout, on_progress, WaitTimedOut)
         if self.status == "failed":
             raise RunFailed(self)
         return self
 
-    def _refresh_patiently(self, pause: float) -> None:
-        """Refresh; an API that is away for a moment (the cloud restarts, the network blinks) doesn't end a wait."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                self.refresh()
-                return
-            except (ConnectionFailed, ServiceFailed):
-                if time.monotonic() + pause > deadline:
-                    raise
-                time.sleep(pause)
+
+class Waited(Protocol):
+    """What can be waited for."""
+
+    document: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        ...
+
+    def refresh(self) -> object:
+        """Ask the API for the newest state."""
+        ...
+
+
+WaitedT = TypeVar("WaitedT", bound=Waited)
+
+
+def wait_until_finished(
+    thing: WaitedT,
+    connection: Connection,
+    timeout: float | None,
+    on_progress: Callable[[WaitedT], None] | None,
+    over: Callable[[WaitedT, float], Exception],
+) -> None:
+    """Ask again and again until something has ended.
+
+    Args:
+        thing: A run or a batch job.
+        connection: The cloud that has it.
+        timeout: Seconds to wait; None waits as long as it takes.
+        on_progress: Called at once, then after every change, and once more at the end.
+        over: Makes the error that is raised when the time is over.
+
+    Raises:
+        ConnectionFailed, ServiceFailed: The API was away for a minute.
+    """
+    started = time.monotonic()
+    pause = POLL_SECONDS if connection.aws_endpoint else POLL_SECONDS_ON_AWS
+    seen: dict[str, Any] | None = None
+    while True:
+        _refresh_patiently(thing, pause)
+        if on_progress and thing.document != seen:
+            on_progress(thing)
+            seen = thing.document
+        if thing.finished:
+            return
+        if timeout is not None and time.monotonic() - started + pause > timeout:
+            raise over(thing, timeout)
+        time.sleep(pause)
+
+
+def _refresh_patiently(thing: Waited, pause: float) -> None:
+    """Refresh; an API that is away for a moment (the cloud restarts, the network blinks) doesn't end a wait."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            thing.refresh()
+            return
+        except (ConnectionFailed, ServiceFailed):
+            if time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)

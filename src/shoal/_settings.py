@@ -11,9 +11,9 @@ import yaml
 from shoal.errors import BadRequest
 
 SETTINGS = (
-    "augment", "columns", "expect", "files", "image", "image_size", "labels", "missing", "near_duplicates", "network",
-    "optimize", "outliers", "recipe", "rounds", "schedule", "schema_version", "seed", "separator", "sequence", "source",
-    "split", "target", "task", "text", "training", "workers",
+    "augment", "budget", "card", "columns", "expect", "files", "image", "image_size", "labels", "missing",
+    "near_duplicates", "network", "optimize", "outliers", "promote", "recipe", "rounds", "schedule", "schema_version",
+    "seed", "separator", "sequence", "source", "split", "target", "task", "text", "training", "workers",
 )  # fmt: skip
 """The fields of dataset.yaml; docs/upload-contract.md tells what each allows, and ingesting checks them."""
 NOTHING_ASKED = b"# Everything is inferred from the data.\n"

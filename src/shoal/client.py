@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from shoal._batches import BatchJob, start_batch
 from shoal._datasets import Dataset
+from shoal._imports import await_import, plan_import, put_import
 from shoal._models import Model
 from shoal._replays import plan_replay, put_replay
 from shoal._runs import POLL_SECONDS, POLL_SECONDS_ON_AWS, Run
 from shoal._settings import fields_of
+from shoal._streams import Streams
 from shoal.connection import Connection, connect_local, connect_stack
 from shoal.errors import NotFound, ServiceFailed
-from shoal.uploads import OnUpload, Placed, Upload, Uploader, is_source, plan_source, plan_upload
+from shoal.uploads import OnUpload, Placed, Upload, Uploader, is_source, plan_batch, plan_source, plan_upload
 
 if TYPE_CHECKING:
     from shoal._splits import Split
@@ -107,6 +110,91 @@ class Client:
         known = {run.id for run in self.runs(name)}
         placed = Placed(frozenset({put_replay(self.connection, replay)}))
         return self._await_run(name, placed, known, latest, APPEAR_SECONDS)
+
+    def import_model(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        labels: str | Path | None = None,
+        config: str | Path | None = None,
+        vocabulary: str | Path | None = None,
+        **description: Any,  # noqa: ANN401 - fields of model.yaml, of several types
+    ) -> Run:
+        """Upload a model that was made elsewhere, which verifies and registers it.
+
+        Args:
+            path: An ONNX file (`shoal.export` and `shoal convert` make one), or a pipeline.yaml of models.
+            name: The model's name; made from the file's when None.
+            labels: A file with the name of one class a line.
+            config: A model.yaml.
+            vocabulary: The vocabulary that a pipeline names, where it doesn't lie beside it.
+            description: Fields of model.yaml: image, columns, text, output, activation, production and the others.
+
+        Returns:
+            The import, as a run: `wait()` for it; `model` is what it registered.
+
+        Raises:
+            BadRequest: A file or a field can't be used; nothing was uploaded.
+            ConnectionFailed, NotAuthorised, NotFound: The bucket or the API can't be used.
+            ServiceFailed: The model is there, but its import didn't start within a minute.
+        """
+        plan = plan_import(
+            Path(path),
+            name=name,
+            labels=Path(labels) if labels else None,
+            config=Path(config) if config else None,
+            vocabulary=Path(vocabulary) if vocabulary else None,
+            description=description,
+        )
+        return await_import(self.connection, put_import(self.connection, plan))
+
+    def batch(
+        self,
+        model: str,
+        path: str | Path,
+        *,
+        job: str | None = None,
+        version: int | None = None,
+        probabilities: bool = False,
+        on_upload: OnUpload | None = None,
+        **settings: Any,  # noqa: ANN401 - fields of batch.yaml, of several types
+    ) -> BatchJob:
+        """Upload records and have a model answer all of them.
+
+        Args:
+            model: The model's name.
+            path: An archive of images or texts, a table (.csv, .tsv, .jsonl, .json, .parquet; .gz and .zst), a folder
+                of files, a list of S3 URIs (.uris), or `s3://BUCKET/PREFIX`.
+            job: The job's name; made from the path's and the time when None.
+            version: The version that answers; the one in production when None.
+            probabilities: Whether to tell the probability of every class.
+            on_upload: Called with (bytes done, bytes in all) during the upload.
+            settings: More fields of batch.yaml: files, piece_records.
+
+        Returns:
+            The job: `wait()` for it; `results()` are its records with their predictions.
+
+        Raises:
+            BadRequest: The path or a name can't be used; nothing was uploaded.
+            NotFound: No such model; nothing was uploaded.
+            ConnectionFailed, NotAuthorised: The bucket or the API can't be used.
+            ServiceFailed: The upload is there, but no job started within a minute.
+        """
+        asked = {**settings, "version": version, "probabilities": "all" if probabilities else None}
+        upload = plan_batch(path, model, job, asked)
+        self.model(model)
+        return start_batch(Uploader(self.connection, upload, on_upload), self.connection, upload)
+
+    def batches(self, model: str | None = None) -> list[BatchJob]:
+        """Batch jobs, newest first; only those of a model when it is named."""
+        answer = self.connection.request("GET", "/batches", query={"model": model} if model else None)
+        return [BatchJob(self.connection, document) for document in _items(answer, "batches")]
+
+    def batch_job(self, job_id: str) -> BatchJob:
+        """One batch job by its id, MODEL/JOB. Raises `NotFound`."""
+        path = "/".join(quote(part, safe="") for part in job_id.split("/", 1))
+        return BatchJob(self.connection, self.connection.request("GET", f"/batches/{path}"))
 
     def _await_run(self, dataset: str, placed: Placed, known: set[str], latest: str | None, seconds: float) -> Run:
         """Wait until the run that an upload started, or belongs to, can be seen.
@@ -207,6 +295,10 @@ class Client:
     def dataset(self, name: str) -> Dataset:
         """One dataset. Raises `NotFound`."""
         return Dataset(self.connection, self.connection.request("GET", f"/datasets/{quote(name, safe='')}"))
+
+    def stream(self) -> Streams:
+        """Records in, answers out: see `Streams`."""
+        return Streams(self.connection)
 
     def models(self) -> list[Model]:
         """All models."""

@@ -21,6 +21,8 @@ from shoal.errors import BadRequest, ConnectionFailed, NotAuthorised, NotFound, 
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 35  # an HTTP API answers within 30 s or not at all
+ASKING = ("/predict", "/infer")
+"""How the paths of requests end that ask a model, which changes nothing."""
 OUTPUTS = ("Bucket", "ApiUrl", "TokenSecretArn")
 DENIED = (
     "AccessDenied",
@@ -66,13 +68,29 @@ class Connection:
         return self.aws("s3")
 
     @cached_property
-    def _http(self) -> requests.Session:
+    def _repeating(self) -> requests.Session:
+        """For reads, and for predictions, which change nothing: a function that dies answers with 500.
+
+        A limit that is used up is told at once: its `Retry-After` may be the rest of a month.
+        """
+        again = Retry(
+            total=3,
+            backoff_factor=0.1,
+            status_forcelist=(500, 502, 503, 504),
+            allowed_methods=None,
+            raise_on_status=False,
+            respect_retry_after_header=False,
+        )
+        return self._session_with(again)
+
+    @cached_property
+    def _once(self) -> requests.Session:
+        """For what changes something: repeated only where no connection was made."""
+        return self._session_with(Retry(total=None, connect=3, read=0, redirect=0, status=0, other=0))
+
+    def _session_with(self, retry: Retry) -> requests.Session:
         session = requests.Session()
         session.trust_env = self.aws_endpoint is None
-        # Every request of this API may be repeated: reads, and predictions, which change nothing.
-        retry = Retry(
-            total=3, backoff_factor=0.1, status_forcelist=(502, 503, 504), allowed_methods=None, raise_on_status=False
-        )
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
         return session
@@ -85,6 +103,7 @@ class Connection:
         body: bytes | None = None,
         content_type: str | None = None,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """One call of the HTTP API; its JSON object.
 
@@ -92,7 +111,7 @@ class Connection:
             ConnectionFailed: Nothing answers at the API's address.
             NotAuthorised, NotFound, BadRequest, ServiceFailed: What the API answered.
         """
-        data = self._call(method, path, "application/json", body, content_type, query)
+        data = self._call(method, path, "application/json", body, content_type, query, headers)
         return _json_object(data, f"{method} {path}")
 
     def fetch(self, path: str) -> bytes:
@@ -107,17 +126,19 @@ class Connection:
         body: bytes | None = None,
         content_type: str | None = None,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        headers = {"Authorization": f"Bearer {self.token}", "Accept": accept}
+        sent = {"Authorization": f"Bearer {self.token}", "Accept": accept, **(headers or {})}
         if content_type:
-            headers["Content-Type"] = content_type
+            sent["Content-Type"] = content_type
+        session = self._repeating if method == "GET" or path.endswith(ASKING) else self._once
         try:
-            answer = self._http.request(
+            answer = session.request(
                 method,
                 self.api + path,
                 data=body,
                 params=query,
-                headers=headers,
+                headers=sent,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
         except requests.RequestException as error:

@@ -6,6 +6,7 @@ ShoalError
 ├── NotFound             no such dataset, run, model or version (404)
 ├── BadRequest           the call itself is wrong: a name, a path, a value (other 4xx, and checks made before sending)
 ├── ServiceFailed        the API answered 5xx, or with something that isn't its own JSON
+├── ConversionFailed     a converter failed, or its model answers differently from the original
 ├── RunFailed            the run that was waited for failed; `.run` has it
 └── WaitTimedOut         the run goes on, but longer than the caller would wait; `.run` has it
 """
@@ -18,6 +19,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shoal._batches import BatchJob
     from shoal._runs import Run
 
 
@@ -55,6 +57,10 @@ class ServiceFailed(ShoalError):
     """The service failed on its side; the same call may succeed later."""
 
 
+class ConversionFailed(ShoalError):
+    """A converter failed, or the model that it made answers differently from the original."""
+
+
 class RunFailed(ShoalError):
     """A run that was waited for ended in failure."""
 
@@ -67,14 +73,23 @@ class RunFailed(ShoalError):
         super().__init__(f"Run {run.id} failed{where}: {reason}", str(failure.get("fix") or ""))
 
 
-class WaitTimedOut(ShoalError):
-    """A run takes longer than the caller would wait; it goes on."""
+class BatchFailed(ShoalError):
+    """A batch job as a whole failed; `job` has it, the message its reason and fix."""
 
-    def __init__(self, run: Run, timeout: float) -> None:
+    def __init__(self, job: BatchJob) -> None:
+        self.job = job
+        failure = job.failure or {}
+        where = f" at {failure['stage']}" if failure.get("stage") else ""
+        reason = failure.get("reason") or failure.get("error") or "no reason was recorded"
+        super().__init__(f"Job {job.id} failed{where}: {reason}", str(failure.get("fix") or ""))
+
+
+class WaitTimedOut(ShoalError):
+    """A run or a batch job takes longer than the caller would wait; it goes on. `again` shows it."""
+
+    def __init__(self, run: Run | BatchJob, timeout: float, what: str = "Run", again: str = "shoal watch") -> None:
         self.run = run
-        super().__init__(
-            f"Run {run.id} is still {run.status} after {timeout:g} s; it goes on.", f"shoal watch {run.id}"
-        )
+        super().__init__(f"{what} {run.id} is still {run.status} after {timeout:g} s; it goes on.", f"{again} {run.id}")
 
 
 # What the gateway answers by itself, with a few words only: what it means, and the fix.

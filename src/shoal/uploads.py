@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,6 +27,7 @@ from shoal.connection import Connection, aws_error
 from shoal.errors import BadRequest, ConnectionFailed, ShoalError
 
 CONFIG = "dataset.yaml"
+BATCH_CONFIG = "batch.yaml"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _TEXT_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = (*(table + pack for table in _TEXT_TABLES for pack in (".gz", ".zst", "")), ".parquet")
@@ -64,6 +67,7 @@ class Upload:
         config: Bytes of dataset.yaml; None when nothing was asked for.
         loose: Whether the files wait for dataset.yaml.
         source: What the cloud reads itself; empty for files that are uploaded.
+        batch: `MODEL/JOB` of records to be answered; None for a dataset.
     """
 
     dataset: str
@@ -71,11 +75,12 @@ class Upload:
     config: bytes | None
     loose: bool
     source: str = ""
+    batch: str | None = None
 
     @property
     def config_key(self) -> str:
-        """Where dataset.yaml goes."""
-        return f"datasets/{self.dataset}/{CONFIG}"
+        """Where dataset.yaml, or batch.yaml, goes."""
+        return f"datasets/{self.dataset}/{CONFIG}" if self.batch is None else f"batch/{self.batch}/{BATCH_CONFIG}"
 
 
 def _suffix(path: Path) -> str:
@@ -148,6 +153,46 @@ def plan_source(uri: str, *, name: str | None = None, settings: Mapping[str, Any
     asked = dict(settings or {})
     given = asked.pop("source", None) or {}
     return Upload(dataset, {}, config_bytes(None, {**asked, "source": {**given, **source}}), loose=True, source=uri)
+
+
+def plan_batch(path: str | Path, model: str, job: str | None, settings: Mapping[str, Any]) -> Upload:
+    """Decide what a path means as records for a model.
+
+    Args:
+        path: An archive, a table, a folder, a list of S3 URIs, or `s3://BUCKET/PREFIX`.
+        model: The model's name.
+        job: The job's name; made from the path's and the time when None.
+        settings: Fields of batch.yaml.
+
+    Raises:
+        BadRequest: The path or a name can't be used.
+    """
+    check_name(model)
+    asked = {field: value for field, value in settings.items() if value is not None}
+    if is_source(path):
+        uri = str(path)
+        if not uri.startswith("s3://") or not uri.removeprefix("s3://").strip("/"):
+            raise BadRequest(f"{uri} can't be read by a batch job.", "Use s3://BUCKET/PREFIX.")
+        name = check_name(job) if job else _job_name(Path(uri.rstrip("/").rpartition("/")[2]))
+        sourced = yaml.safe_dump({**asked, "source": uri}, sort_keys=True).encode()
+        return Upload(name, {}, sourced, loose=True, source=uri, batch=f"{model}/{name}")
+    config = yaml.safe_dump(asked, sort_keys=True).encode() if asked else None
+    local = Path(path).expanduser()
+    if local.is_file() and local.suffix.lower() in (*IMAGE_TYPES, TEXT_SUFFIX):
+        name = check_name(job) if job else _job_name(local.with_suffix(""))
+        batch = f"{model}/{name}"
+        return Upload(name, {f"batch/{batch}/{local.name}": local}, config, loose=True, batch=batch)
+    upload = plan_upload(local, name=check_name(job) if job else _job_name(local))
+    batch = f"{model}/{upload.dataset}"
+    prefix = f"datasets/{upload.dataset}/"
+    files = {f"batch/{batch}/{key.removeprefix(prefix)}": file for key, file in upload.files.items()}
+    return Upload(upload.dataset, files, config, upload.loose, batch=batch)
+
+
+def _job_name(path: Path) -> str:
+    """A name that no job has: whoever asks again wants it answered again, perhaps by another version."""
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{clean_name(path)[: MAX_NAME - len(moment) - 1]}-{moment}"
 
 
 def is_source(path: object) -> bool:

@@ -96,6 +96,7 @@ def test_work_that_is_done_again_and_at_once_changes_no_byte(
 
     with ThreadPoolExecutor(2) as pool:
         for function, events in (
+            ("plan-shards", [state]),
             ("write-shard", [{**state, "item": item} for item in range(_count(before, r"/pieces/piece-\d+\.json"))]),
             ("assign-samples", [state]),
             (

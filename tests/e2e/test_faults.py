@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,6 +50,22 @@ def test_a_killed_worker_changes_nothing(function: str, cloud: LocalCloud, few_d
     assert len(cloud.runs(name)) == 1
 
 
+def test_a_worker_that_dies_every_time_ends_the_run_with_its_error(cloud: LocalCloud, few_digits: bytes) -> None:
+    cloud.put("datasets/doomed/dataset.yaml", SETTINGS)
+    cloud.put("datasets/doomed/digits.zip", few_digits)
+    cloud.wait(_stage_is("Train Shard"), "doomed")
+
+    def over(run: dict[str, Any]) -> bool:
+        kill_one(cloud.workers("train-shard"))
+        return bool(run["status"] != "running")
+
+    run = cloud.wait(over, "doomed")
+    assert run["status"] == "failed"
+    assert run["failure"]["error"] == "WorkersLost"
+    assert "whatever was retried" in run["failure"]["reason"] and "Runtime.ExitError" in run["failure"]["reason"]
+    assert "lost_workers: go_on" in run["failure"]["fix"]
+
+
 def test_repeated_and_late_events_make_one_run(tmp_path: Path, few_digits: bytes, undisturbed: str) -> None:
     with local_cloud(tmp_path, "duplicate-s3-events=1;seed=1") as cloud:
         cloud.put("datasets/digits/dataset.yaml", SETTINGS)
@@ -68,6 +85,12 @@ def test_uploads_at_once_make_one_run_each(cloud: LocalCloud, few_digits: bytes,
         cloud.succeeded(name)
         assert len(cloud.runs(name)) == 1
         assert cloud.digest(name) == undisturbed
+    # Two chains of events wrote at once: each run is in the record once, and the record holds.
+    entries = json.loads(cloud.shoal("audit", "--json").stdout)["entries"]
+    begun = [entry for entry in entries if entry["action"] == "dataset.begun"]
+    mine = [(entry["subject"].partition("/")[0], entry["who"], entry["source"]) for entry in begun]
+    assert sorted(entry for entry in mine if entry[0] in names) == [(name, "AWS:user", "127.0.0.1") for name in names]
+    assert "all whole" in cloud.shoal("audit", "--verify").stdout
 
 
 def _stage_is(stage: str, least_round: int = 0) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import shoal
 from tests.e2e.cloud import LocalCloud, local_cloud
 from tests.e2e.conftest import PENGUINS
+from tests.e2e.test_data_faults import Killer, manifest_of
 from tests.integration.local.conftest import wait_until
 
 PARAMETERS = "SourceBuckets=arn:aws:s3:::lake,arn:aws:s3:::other;SourceTables=arn:aws:dynamodb:us-east-1:*:table/things"
@@ -63,6 +65,13 @@ def test_a_list_of_uris_names_objects_of_several_buckets(lake: LocalCloud) -> No
     assert [file["bucket"] for file in request_of(lake, run)["files"]] == ["lake", "other"]
 
 
+def test_a_segment_that_fails_ends_with_its_own_reason(lake: LocalCloud) -> None:
+    lake.put("datasets/absent/all.uris", b"s3://lake/penguins/all.csv\ns3://lake/penguins/no.csv\n")
+    failure = lake.failed("absent")
+    assert (failure["error"], failure["stage"]) == ("BadDataset", "Ingest Upload")
+    assert "2" in failure["reason"] and "absent/all.uris" in failure["reason"]
+
+
 def test_a_table_is_scanned_in_segments(lake: LocalCloud) -> None:
     table = lake.client("dynamodb")
     table.create_table(
@@ -76,11 +85,54 @@ def test_a_table_is_scanned_in_segments(lake: LocalCloud) -> None:
         table.put_item(TableName="things", Item={"id": {"S": str(number)}, "x": {"N": str(number)}, "label": label})
     lake.put("datasets/things/dataset.yaml", b"source: {dynamodb: things, segments: 3}\n")
     run = lake.wait(lambda run: bool(run["version"]), "things")
+    assert sorted(row["x"] for row in rows_of(lake, run)) == list(range(60))
+
+
+def rows_of(cloud: LocalCloud, run: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for file in request_of(lake, run)["files"]:
-        body = lake.client("s3").get_object(Bucket=file["bucket"], Key=file["key"])["Body"].read()
+    for file in request_of(cloud, run)["files"]:
+        body = cloud.client("s3").get_object(Bucket=file["bucket"], Key=file["key"])["Body"].read()
         rows += [json.loads(line) for line in body.splitlines()]
-    assert sorted(row["x"] for row in rows) == list(range(60))
+    return rows
+
+
+def turn_recovery_on(cloud: LocalCloud) -> None:
+    recovery = {"PointInTimeRecoveryEnabled": True}
+    cloud.client("dynamodb").update_continuous_backups(TableName="things", PointInTimeRecoverySpecification=recovery)
+
+
+def test_an_export_needs_recovery_and_gives_what_a_scan_gives(lake: LocalCloud) -> None:
+    lake.put("datasets/exported/dataset.yaml", b"source: {dynamodb: things, by: export}\n")
+    failure = lake.failed("exported")
+    assert "no point-in-time recovery" in failure["reason"] and "by: scan" in failure["fix"]
+    turn_recovery_on(lake)
+    lake.put("datasets/exported/dataset.yaml", b"source: {dynamodb: things, by: export}\n# again\n")
+    run = lake.wait(lambda run: bool(run["version"]), "exported")
+    assert run["version"] == lake.runs("things")[0]["version"]
+    assert sorted(row["x"] for row in rows_of(lake, run)) == list(range(60))
+    (export,) = lake.client("dynamodb").list_exports()["ExportSummaries"]
+    described = lake.client("dynamodb").describe_export(ExportArn=export["ExportArn"])["ExportDescription"]
+    assert (described["ExportStatus"], described["ItemCount"]) == ("COMPLETED", 60)
+
+
+@pytest.mark.parametrize("by", ["scan", "export"])
+def test_a_killed_reader_changes_no_byte(by: str, lake: LocalCloud) -> None:
+    lake.succeeded("things")
+    turn_recovery_on(lake)
+    name = f"killed-{by}"
+    killer = Killer(lake, "read-source")
+    killer.start()
+    lake.put(f"datasets/{name}/dataset.yaml", f"source: {{dynamodb: things, by: {by}}}\n".encode())
+    run = lake.succeeded(name)
+    killer.stop()
+    assert killer.killed
+    assert run["version"] == lake.runs("things")[0]["version"]
+    killed, undisturbed = (
+        json.loads(manifest_of(lake, {"dataset": each, "version": run["version"]})) for each in (name, "things")
+    )
+    # The settings say how the table was read; what was made of it is the same.
+    assert killed.pop("config") != undisturbed.pop("config")
+    assert killed == undisturbed
 
 
 @pytest.mark.parametrize(
@@ -104,7 +156,26 @@ def look(cloud: LocalCloud) -> Any:
     return json.loads(answer["Payload"].read())
 
 
-def test_a_schedule_survives_a_restart(tmp_path: Path) -> None:
+def make_due(cloud: LocalCloud, dataset: str) -> None:
+    """Turn the clock: the dataset's next reading was to begin a while ago."""
+    wait_until(lambda: all(state == "SUCCEEDED" for state in executions(cloud, dataset)))
+    cloud.client("dynamodb").update_item(
+        TableName="shoal-catalog",
+        Key={"pk": {"S": f"DATASET#{dataset}"}, "sk": {"S": "SCHEDULE"}},
+        UpdateExpression="SET sort = :due",
+        ExpressionAttributeValues={":due": {"S": datetime.now(UTC).isoformat()}},
+    )
+
+
+def executions(cloud: LocalCloud, dataset: str) -> list[str]:
+    """Statuses of the readings of a dataset's source."""
+    client = cloud.client("stepfunctions")
+    machine = cloud.status["state_machine"].replace("-training", "-source")
+    found = client.list_executions(stateMachineArn=machine)["executions"]
+    return [entry["status"] for entry in found if entry["name"].startswith(f"{dataset}-")]
+
+
+def test_a_schedule_that_comes_due_starts_a_version_and_survives_a_restart(tmp_path: Path) -> None:
     cloud = LocalCloud(tmp_path, parameters=PARAMETERS).up()
     try:
         cloud.client("s3").create_bucket(Bucket="lake")
@@ -114,12 +185,23 @@ def test_a_schedule_survives_a_restart(tmp_path: Path) -> None:
         cloud.wait(lambda run: True, "birds")
         assert cloud.client("events").describe_rule(Name="shoal-read-sources")["State"] == "ENABLED"
         cloud.down()
+        cloud.faults = "schedule-period=1"
         cloud.up()
         assert cloud.client("events").describe_rule(Name="shoal-read-sources")["State"] == "ENABLED"
         assert look(cloud) == {"started": []}
+        # What is due tomorrow becomes due: the timer finds it, and what has changed is a new version.
+        cloud.client("s3").put_object(Bucket="lake", Key="penguins/all.csv", Body=PENGUINS.rpartition(b"\nGentoo")[0])
+        make_due(cloud, "birds")
+        wait_until(lambda: len(cloud.runs("birds")) == 2)
+        versions = {run["version"] for run in cloud.runs("birds")}
+        assert len(versions) == 2
+        # Due again, but unchanged: the same version.
+        make_due(cloud, "birds")
+        wait_until(lambda: len(executions(cloud, "birds")) == 3)
+        assert {run["version"] for run in cloud.runs("birds")} == versions
         # The last schedule takes the rule with it: nothing runs when nothing happens.
         cloud.put("datasets/birds/dataset.yaml", b"source: {s3: 's3://lake/penguins/'}\ntarget: island\nrounds: 1\n")
-        wait_until(lambda: len(cloud.runs("birds")) == 2)
+        wait_until(lambda: len(cloud.runs("birds")) == 3)
         assert look(cloud) == {"started": []}
         assert cloud.client("events").describe_rule(Name="shoal-read-sources")["State"] == "DISABLED"
     finally:

@@ -20,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "template.yaml"
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
 STATE_MACHINES = sorted((ROOT / "statemachines").glob("*.asl.yaml"))
-MAX_LINES = 500
+MAX_LINES = 900
 ARCHITECTURES = ("x86_64", "arm64")
 # What these policies of AWS allow can't be narrowed to a resource: X-Ray has none.
+# Actions that know no resources.
+WITHOUT_RESOURCE = {"cloudwatch:GetMetricData"}
 XRAY_POLICIES = re.compile(r":policy/(service-role/)?AWSXRay", re.IGNORECASE)
 
 
@@ -55,6 +57,26 @@ def references(value) -> set[str]:
 
 def as_list(value) -> list:
     return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("output", ["stream", "s3", "both"])
+def test_streams_are_there_only_when_they_are_asked_for(output):
+    """A stream costs money while nothing flows; a queue doesn't."""
+    assert not resources("AWS::Kinesis::Stream")
+    assert [references(found["EventSourceArn"]) for found in resources("AWS::Lambda::EventSourceMapping").values()] == [
+        {"RequestsQueue"}
+    ]
+    asked = load_stack(TEMPLATE, "shoal", {"Streaming": "on", "StreamOutput": output}, "eu-central-1", "123456789012")
+    check_stack(asked)
+    streams = {name for name, found in asked.resources.items() if found.type == "AWS::Kinesis::Stream"}
+    assert streams == {"RequestsStream"} | (set() if output == "s3" else {"PredictionsStream"})
+    mapping = asked.resources["RequestsStreamMapping"].properties
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["ParallelizationFactor"] == 1  # one ledger a shard
+    assert references(mapping["DestinationConfig"]["OnFailure"]["Destination"]) == {"DeadLetterQueue"}
+    for name in streams:
+        assert asked.resources[name].properties["StreamEncryption"]["EncryptionType"] == "KMS"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -111,15 +133,24 @@ def test_every_bucket_refuses_requests_without_tls():
     assert covered == set(ids("AWS::S3::Bucket"))
 
 
-def test_only_the_uploads_bucket_starts_anything_and_only_for_datasets():
+def test_only_the_uploads_bucket_starts_anything_and_each_prefix_one_function():
     notified = {
         name: bucket["NotificationConfiguration"]
         for name, bucket in resources("AWS::S3::Bucket").items()
         if "NotificationConfiguration" in bucket
     }
     assert list(notified) == ["UploadsBucket"]
-    (configuration,) = notified["UploadsBucket"]["LambdaConfigurations"]
-    assert configuration["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "datasets/"}]
+    started = {
+        rule["Value"]: references(configuration["Function"])
+        for configuration in notified["UploadsBucket"]["LambdaConfigurations"]
+        for rule in configuration["Filter"]["S3Key"]["Rules"]
+        if rule["Name"] == "prefix"
+    }
+    assert started == {
+        "datasets/": {"IngestUploadFunction"},
+        "batch/": {"IngestUploadFunction"},
+        "models/": {"ImportModelFunction"},
+    }
 
 
 def test_the_catalog_is_on_demand_recoverable_encrypted_and_forgets_what_expires():
@@ -154,7 +185,7 @@ def test_every_function_has_a_role_of_its_own():
 def test_the_runtime_is_one_python():
     assert {function["Runtime"] for function in resources("AWS::Lambda::Function").values()} == {"python3.13"}
     layers = resources("AWS::Lambda::LayerVersion").values()
-    assert [layer["CompatibleRuntimes"] for layer in layers] == [["python3.13"]] * 5
+    assert [layer["CompatibleRuntimes"] for layer in layers] == [["python3.13"]] * 6
     assert all(len(function["Layers"]) <= 5 for function in resources("AWS::Lambda::Function").values())
 
 
@@ -174,7 +205,9 @@ def test_no_policy_of_ours_is_for_every_resource():
     wide = [
         f"{name}: {statement}"
         for name, statement in our_statements()
-        if "*" in as_list(statement["Resource"]) and not _is_xray(statement)
+        if "*" in as_list(statement["Resource"])
+        and not _is_xray(statement)
+        and statement["Action"] not in WITHOUT_RESOURCE
     ]
     assert not wide
 
@@ -195,7 +228,9 @@ def test_sam_adds_only_logging_and_tracing():
     managed = {str(arn) for role in resources("AWS::IAM::Role").values() for arn in role.get("ManagedPolicyArns", [])}
     added = {arn for arn in managed if not any(name in arn for name in ours)}
     assert added
-    assert all("AWSLambdaBasicExecutionRole" in arn or XRAY_POLICIES.search(arn) for arn in added)
+    # SAM attaches the VPC policy to every function that may be in one, whatever the parameter says.
+    ours_to_expect = ("AWSLambdaBasicExecutionRole", "AWSLambdaVPCAccessExecutionRole")
+    assert all(any(name in arn for name in ours_to_expect) or XRAY_POLICIES.search(arn) for arn in added)
 
 
 def test_queues_are_encrypted_and_keep_messages_as_long_as_possible():
@@ -206,9 +241,11 @@ def test_queues_are_encrypted_and_keep_messages_as_long_as_possible():
 
 
 def test_an_upload_event_that_failed_for_good_goes_to_a_queue():
-    (invoke,) = resources("AWS::Lambda::EventInvokeConfig").values()
-    assert references(invoke["FunctionName"]) == {"IngestUploadFunction"}
-    assert references(invoke["DestinationConfig"]["OnFailure"]["Destination"]) == {"FailedEventsQueue"}
+    configured = list(resources("AWS::Lambda::EventInvokeConfig").values())
+    functions = set().union(*(references(invoke["FunctionName"]) for invoke in configured))
+    assert functions == {"IngestUploadFunction", "ImportModelFunction"}
+    for invoke in configured:
+        assert references(invoke["DestinationConfig"]["OnFailure"]["Destination"]) == {"FailedEventsQueue"}
 
 
 def test_every_route_but_health_and_its_description_asks_for_the_token():
@@ -290,6 +327,18 @@ def _uncaught_map(definition):
     del definition["States"]["Train Shards"]["Catch"]
 
 
+def _uncaught_item(definition):
+    del definition["States"]["Pack Shards"]["ItemProcessor"]["States"]["Pack Shard"]["Catch"]
+
+
+def _large_result(definition):
+    del definition["States"]["Write Shards"]["ItemProcessor"]["States"]["Write Shard"]["ResultSelector"]
+
+
+def _lost_failure(definition):
+    definition["States"]["Write Shards"]["Next"] = "Assign Samples"
+
+
 def _nowhere(definition):
     definition["States"]["Merge Round"]["Next"] = "Somewhere Else"
 
@@ -307,6 +356,9 @@ def _unknown_field(definition):
         (_without("Catch"), "Plan Shards"),
         (_no_jitter, "Write Shard"),
         (_uncaught_map, "Train Shards"),
+        (_uncaught_item, "Pack Shard: an item's failure"),
+        (_large_result, "Write Shard: an item's result"),
+        (_lost_failure, "Write Shards: the state after"),
         (_nowhere, "Somewhere Else"),
         (_unknown_field, "Choices"),
     ],

@@ -52,6 +52,8 @@ def sam_local() -> Iterator[SamLocal]:
                 chosen.run(SHOAL, "up", "-d")
                 status = json.loads(chosen.run(SHOAL, "status", "--json").stdout)
                 chosen.run(SHOAL, "push", str(ROOT / "examples/digits/digits.zip"), "--name", "digits", "--watch")
+                held_out = str(ROOT / "examples/digits/held-out")
+                chosen.run(SHOAL, "batch", "digits", held_out, "--name", "held-out", "--wait")
                 port = int(status["aws_endpoint"].rpartition(":")[2])
                 with loopback(chosen, port):
                     yield SamLocal(chosen, status)

@@ -16,9 +16,9 @@ from tests.support.sam import SAM
 EVENTS = ROOT / "events"
 RUN = json.loads((EVENTS / "plan_shards.json").read_text())
 STATES = [
-    ("PlanShardsFunction", "items", 4),
+    ("PlanShardsFunction", "at_once", 4),
     ("WriteShardFunction", "item", 0),
-    ("AssignSamplesFunction", "items", 6),
+    ("AssignSamplesFunction", "at_once", 6),
     ("PackShardFunction", "first", 0),
     ("CommitDatasetFunction", None, None),
     ("StartTrainingFunction", "finished", True),
@@ -49,6 +49,22 @@ def test_a_state_in_a_container_finds_its_work_done(
         assert (len(found) if isinstance(found, list) else found) == expected
 
 
+@pytest.mark.parametrize(
+    ("function", "field", "expected"),
+    [
+        ("PlanBatchFunction", "at_once", 1),
+        ("PredictBatchFunction", "piece", 0),
+        ("CommitBatchFunction", "errors", 0),
+    ],
+)
+def test_a_state_of_a_batch_job_in_a_container_finds_its_work_done(
+    function: str, field: str, expected: Any, sam_local: SamLocal
+) -> None:
+    answer = sam_local.invoke(function, event_of(function))
+    assert (answer["model"], answer["job"]) == ("digits", "held-out")
+    assert answer[field] == expected
+
+
 def test_ingest_upload_in_a_container(sam_local: SamLocal) -> None:
     answer = sam_local.invoke("IngestUploadFunction", event_of("IngestUploadFunction"))
     (outcome,) = answer["outcomes"]
@@ -63,6 +79,11 @@ def test_api_in_a_container(sam_local: SamLocal) -> None:
 def test_predict_in_a_container(sam_local: SamLocal) -> None:
     answer = sam_local.invoke("PredictFunction", event_of("PredictFunction"))
     assert json.loads(answer["body"])["predictions"][0]["label"] == "2"
+
+
+def test_predict_stream_in_a_container(sam_local: SamLocal) -> None:
+    answer = sam_local.invoke("PredictStreamFunction", event_of("PredictStreamFunction"))
+    assert answer == {"batchItemFailures": []}
 
 
 def test_authorize_in_a_container(sam_local: SamLocal, tmp_path: Path) -> None:

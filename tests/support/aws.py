@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "SHOAL_ARTIFACTS_BUCKET": "artifacts",
     "SHOAL_TABLE": "catalog",
     "SHOAL_ARCHITECTURE": "x86_64",
+    "SHOAL_PREDICT_FUNCTION": "predict",
+    "SHOAL_CANARY_RULE": "canaries",
 }
 
 
@@ -66,10 +68,15 @@ def stack() -> Iterator[None]:
         os.environ["SHOAL_TOKEN_SECRET_ARN"] = secret["ARN"]
         os.environ["SHOAL_STATE_MACHINE_ARN"] = machine["stateMachineArn"]
         os.environ["SHOAL_SOURCE_STATE_MACHINE_ARN"] = _create_source_machine()
+        os.environ["SHOAL_BATCH_STATE_MACHINE_ARN"] = _create_source_machine("batch")
         os.environ["SHOAL_SOURCE_RULE"] = "read-sources"
         boto3.client("events", region_name=REGION).put_rule(
             Name="read-sources", ScheduleExpression="rate(5 minutes)", State="DISABLED"
         )
+        boto3.client("events", region_name=REGION).put_rule(
+            Name="canaries", ScheduleExpression="rate(1 minute)", State="DISABLED"
+        )
+        _create_streams()
         forget()
         try:
             yield
@@ -87,22 +94,51 @@ def _create_table() -> None:
     )
 
 
-def _create_source_machine() -> str:
+def _create_source_machine(name: str = "source") -> str:
     machine = boto3.client("stepfunctions", region_name=REGION).create_state_machine(
-        name="source",
+        name=name,
         definition='{"StartAt":"Done","States":{"Done":{"Type":"Succeed"}}}',
-        roleArn="arn:aws:iam::123456789012:role/source",
+        roleArn="arn:aws:iam::123456789012:role/step-functions",
     )
     return str(machine["stateMachineArn"])
+
+
+def _create_streams() -> None:
+    """Streams and queues for records: `requests`, `predictions`, `dead-letters`."""
+    kinesis, sqs = boto3.client("kinesis", region_name=REGION), boto3.client("sqs", region_name=REGION)
+    for name in ("requests", "predictions"):
+        kinesis.create_stream(StreamName=name, ShardCount=1)
+        os.environ[f"SHOAL_{name.upper()}_STREAM"] = name
+    for name in ("requests", "dead-letters"):
+        url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        os.environ["SHOAL_REQUESTS_QUEUE" if name == "requests" else "SHOAL_DEAD_LETTER_QUEUE"] = url
 
 
 def forget() -> None:
     """Drop what the handlers' modules cached of an earlier stack."""
     from shoal_core.aws import clients, config, handler, secrets
 
-    for cached in (clients.client, config.environment, handler.artifacts, handler.uploads, handler.catalog):
+    for cached in (
+        clients.client,
+        config.environment,
+        handler.artifacts,
+        handler.uploads,
+        handler.catalog,
+        handler.batches,
+    ):
         cached.cache_clear()
     secrets._cached = None
+    traffic = sys.modules.get("shoal_core.aws.traffic")
+    if traffic is not None:
+        traffic.models.cache_clear()
+        traffic.traffic.cache_clear()
+    streams = sys.modules.get("shoal_core.aws.streams")
+    if streams is not None:
+        streams.exits.cache_clear()
+        streams.entrances.cache_clear()
+    stream_routes = sys.modules.get("shoal_core.aws.stream_routes")
+    if stream_routes is not None:
+        stream_routes.dead_letters.cache_clear()
     for name in [name for name in sys.modules if name.startswith("functions_under_test.")]:
         del sys.modules[name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import boto3
@@ -59,14 +60,24 @@ def ingest(key: str, data: bytes) -> dict[str, Any]:
     return dict(outcome)
 
 
-def run_training(run: dict[str, str]) -> dict[str, Any]:
-    """All states of one run, in the state machine's order. Errors are raised as a handler raises them."""
-    plan = invoke("plan_shards", run)
-    for item in plan["items"]:
+def map_items(answer: dict[str, Any]) -> list[dict[str, int]]:
+    """The items of a Distributed Map, from the answer of the state before it."""
+    body = boto3.client("s3", region_name=REGION).get_object(Bucket="artifacts", Key=answer["items_key"])["Body"]
+    return list(json.loads(body.read()))
+
+
+def prepare_data(run: dict[str, str]) -> None:
+    """The states of the data, in the state machine's order."""
+    for item in map_items(invoke("plan_shards", run)):
         invoke("write_shard", {**run, **item})
-    for shards in invoke("assign_samples", run)["items"]:
+    for shards in map_items(invoke("assign_samples", run)):
         invoke("pack_shard", {**run, **shards})
     invoke("commit_dataset", run)
+
+
+def run_training(run: dict[str, str]) -> dict[str, Any]:
+    """All states of one run, in the state machine's order. Errors are raised as a handler raises them."""
+    prepare_data(run)
     state = invoke("start_training", run)
     while not state["finished"]:
         for worker in state["workers"]:
@@ -96,7 +107,9 @@ def http_event(method: str, path: str, body: str | None = None, **changes: Any) 
         "requestContext": {
             "accountId": "123456789012",
             "apiId": "local",
-            "authorizer": {"lambda": {"token": "root", "scopes": "admin", "per_minute": 0, "per_day": 0}},
+            "authorizer": {
+                "lambda": {"token": "root", "scopes": "admin", "per_minute": 0, "per_day": 0, "per_month": 0}
+            },
             "domainName": "127.0.0.1:8081",
             "http": {
                 "method": method,

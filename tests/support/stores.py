@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Self
 
 from shoal_core.errors import Conflict, NotFound
 
 
 class MemoryStore:
-    """Implements `shoal_core.store.ObjectStore`; keeps only the newest version of a key. An ETag is the bytes' MD5."""
+    """Implements `shoal_core.store.StreamStore`; keeps only the newest version of a key. An ETag is the bytes' MD5."""
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         self.objects = dict(objects or {})
@@ -43,6 +43,9 @@ class MemoryStore:
 
     def write(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         self.objects[key] = bytes(data)
+
+    def write_stream(self, key: str, chunks: Iterable[bytes], content_type: str = "application/octet-stream") -> None:
+        self.write(key, b"".join(chunks))
 
     def write_new(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
         if key in self.objects:

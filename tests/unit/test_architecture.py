@@ -19,12 +19,15 @@ CORE = ROOT / "layers/core/shoal_core"
 FUNCTIONS = ROOT / "functions"
 USERS = ROOT / "src/shoal"
 LOCAL = USERS / "local"
+# Run by the interpreters of the converters' own environments, where nothing of Shoal is installed.
+PROGRAMS = USERS / "convert/programs"
 
 MAX_HANDLER_LINES = 80
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
 # Third-party packages that a layer other than the core one brings: only functions with that layer may load them.
 LAYER_OF = {
     "PIL": "ImagesLayer",
+    "jwt": "AccessLayer",
     "onnx": "OnnxLayer",
     "onnxruntime": "OnnxRuntimeLayer",
     "numpy": "OnnxRuntimeLayer",
@@ -157,23 +160,33 @@ def test_only_the_aws_package_of_the_core_knows_aws():
     assert not offences(paths, "boto3", "botocore", "aws_lambda_powertools", "shoal_core.aws")
 
 
-def test_onnx_is_imported_by_graphs_alone():
+def test_onnx_is_imported_by_graphs_and_importing_alone():
+    # Models that were made elsewhere are read and wrapped where nothing of training is known.
+    assert not offences(files(CORE / "importing"), "shoal_core.graphs", "shoal_core.training")
     outside = [path for path in files(CORE) if not path.is_relative_to(CORE / "graphs")]
+    outside = [path for path in outside if not path.is_relative_to(CORE / "importing")]
     # Start Training writes the graphs that it builds, so it names their type; its function has the onnx layer.
     starting = CORE / "training/starting.py"
     assert not offences([path for path in outside if path != starting], "onnx")
     using_graphs = {path.relative_to(CORE).as_posix() for path in outside if offences([path], "shoal_core.graphs")}
-    assert using_graphs == {"training/starting.py", "training/finishing.py", "training/optimizing.py"}
+    starts = {f"training/{name}.py" for name in ("starting", "signatures", "inheriting")}
+    assert using_graphs == starts | {"training/finishing.py", "training/optimizing.py"}
     # Train Shard shares this module with Merge Round, and has no onnx layer.
     assert "onnx" not in loaded_by(CORE / "training/merging.py")
 
 
 def test_the_sdk_and_the_commands_talk_over_http_and_s3_only():
-    paths = [path for path in files(USERS) if not path.is_relative_to(LOCAL)]
+    paths = [path for path in files(USERS) if not path.is_relative_to(LOCAL) and not path.is_relative_to(PROGRAMS)]
     assert not offences(paths, "shoal_core", "moto", "onnx", "onnxruntime", "aws_lambda_powertools")
     assert not offences(paths, "shoal.local", eager_only=True)
     loading_it = {path.relative_to(USERS).as_posix() for path in paths if offences([path], "shoal.local")}
     assert loading_it <= {"cli/cloud.py", "demo.py"}
+
+
+def test_the_converters_programs_know_nothing_of_shoal_and_nothing_imports_them():
+    assert not offences(files(PROGRAMS), "shoal", "shoal_core")
+    others = [path for folder in (CORE, FUNCTIONS, USERS) for path in files(folder) if path.parent != PROGRAMS]
+    assert not offences(others, "shoal.convert.programs", *(path.stem for path in files(PROGRAMS)))
 
 
 def test_the_embedded_cloud_uses_only_errors_and_aws_of_the_core():

@@ -17,7 +17,7 @@ from shoal.local.deploy.table import BEGIN, END, render, replace
 from shoal.local.faults import parse_faults
 from shoal_core.data.config import ALLOWED
 from shoal_core.errors import BadInput
-from tests.unit.test_architecture import CORE, FUNCTIONS, USERS, files, imports_of
+from tests.unit.test_architecture import CORE, FUNCTIONS, PROGRAMS, USERS, files, imports_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
@@ -32,6 +32,7 @@ LAMBDA = default_environment() | {
 }
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {
+    "jwt": "pyjwt",
     "PIL": "pillow",
     "antlr4": "antlr4-python3-runtime",
     "samtranslator": "aws-sam-translator",
@@ -88,7 +89,8 @@ def test_every_layer_requirement_is_explained():
 def test_the_side_environments_are_explained():
     explained = table_cells(text("dependencies.md"), "Side environments", column=1)
     asked = [*(ROOT / "requirements/sam.in").read_text().splitlines()]
-    for name in ("torch.txt", "bench.txt"):
+    serving = ("serve-fastapi.txt", "serve-bentoml.txt", "serve-mlserver.txt")
+    for name in ("torch.txt", "bench.txt", *serving):
         asked += (ROOT / "requirements" / name).read_text().splitlines()
     assert explained == names(asked)
 
@@ -116,12 +118,40 @@ def test_the_development_lock_holds_the_run_lock():
 
 def test_every_import_is_declared():
     ours = {"shoal", "shoal_core"}
-    sources = [path for folder in (CORE, FUNCTIONS, USERS) for path in files(folder)]
+    sources = [path for folder in (CORE, FUNCTIONS, USERS) for path in files(folder) if path.parent != PROGRAMS]
     imported = {found.package for path in sources for found in imports_of(path)}
     outside = imported - ours - set(sys.stdlib_module_names)
     foreign = {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in outside}
     declared = names(project()["dependencies"])
     assert foreign <= declared
+
+
+def test_every_import_of_a_converters_program_is_in_its_lock_or_is_its_neighbour():
+    locks = {
+        "pytorch": "pytorch",
+        "keras_and_tflite": "tensorflow",
+        "trees": "trees",
+        "caffe": "caffe",
+    }
+    neighbours = {path.stem for path in files(PROGRAMS)}
+    # What caffe-onnx and protobuf call their packages.
+    packages = {"cv2": "opencv-python-headless", "google": "protobuf", "proto": "caffe-onnx", "sklearn": "scikit-learn"}
+    packages["src"] = "caffe-onnx"
+    for program, lock in locks.items():
+        imported = {found.package for name in (program, "comparing") for found in imports_of(PROGRAMS / f"{name}.py")}
+        foreign = imported - set(sys.stdlib_module_names) - neighbours
+        pinned = pins(PROGRAMS.parent / "locks" / f"{lock}.txt")
+        assert {canonicalize_name(packages.get(name, name)) for name in foreign} <= set(pinned), program
+
+
+@pytest.mark.parametrize("name", ["caffe", "pytorch", "tensorflow", "trees"])
+def test_a_converters_lock_pins_everything_with_hashes(name):
+    lines = (PROGRAMS.parent / "locks" / f"{name}.txt").read_text().splitlines()
+    heads = [number for number, line in enumerate(lines) if line and not line.startswith((" ", "#"))]
+    assert heads
+    assert all("==" in lines[number] and "--hash=sha256:" in lines[number + 1] for number in heads)
+    asked = names((PROGRAMS.parent / "locks" / f"{name}.in").read_text().splitlines())
+    assert asked <= set(pins(PROGRAMS.parent / "locks" / f"{name}.txt"))
 
 
 def test_the_table_of_what_is_honoured_is_fresh():

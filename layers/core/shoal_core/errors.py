@@ -11,6 +11,7 @@ ShoalError                     500
 │   ├── BadName                400   the name of a dataset or model
 │   ├── BadRequest             400   one HTTP request
 │   ├── TooLarge               413   over a documented limit
+│   ├── BadModel               400   a model made elsewhere that can't be served
 │   └── BadNetwork             400   a network that can't be trained or served
 │       └── UnsupportedOperator
 ├── NotPermitted               403   a token without the scope; a bucket or table that the parameters don't name
@@ -88,6 +89,10 @@ class TooLarge(BadInput):
     status = 413
 
 
+class BadModel(BadInput):
+    """A model made elsewhere that can't be served: invalid, unsafe, or asking for too much."""
+
+
 class BadNetwork(BadInput):
     """A network that can't be trained or served."""
 
@@ -126,6 +131,10 @@ class RateLimited(ShoalError):
 
 class TrainingDiverged(ShoalError):
     """The loss became NaN or infinite."""
+
+
+class WorkersLost(ShoalError):
+    """Workers died in a round, whatever was retried, and too little is left to go on with."""
 
 
 class FidelityLost(ShoalError):

@@ -3,10 +3,13 @@
 ```
 datasets/<name>/files/<sha256>.jsonl.gz                 at most 10,000 files of a set too large for request.json
                 sources/<id>/source.json                what is read, and in which segments
+                             segments.json              what the Map of the state machine goes over
+                             started.json, export.json  a table's export that was asked for; its files, once it is done
                              segment-000.json           how far a segment has come, written after its parts
                              <sha256>.jsonl             rows of a table that was read
 datasets/<name>/<version>/request.json                  what was uploaded, and the settings
                           plan.json                     preprocessing spec and work items
+                          work-items.json, pack-items.json   what the Maps of the state machine go over
                           blocks/block-00000            a part of the source that planning re-packed to be read alone
                           labels/item-00000.safetensors the labels of one work item's files
                           pieces/piece-00000.json       one work item's outcome, written after its tensors
@@ -18,6 +21,7 @@ datasets/<name>/<version>/request.json                  what was uploaded, and t
                           compared.json                 the version that drift is told against
                           manifest.json                 the index, written last
 quarantine/<name>/<version>/item-00000.jsonl            bad samples with reasons; files as they were beside them
+exports/<name>/<id>/AWSDynamoDB/<export>/               what DynamoDB exports of a table; deleted after a week
 runs/<run>/settings.json  the resolved settings
            graphs/forward.onnx, graphs/step.onnx
            checkpoints/checkpoint-000012.safetensors
@@ -25,8 +29,23 @@ runs/<run>/settings.json  the resolved settings
            updates/round-000012/update-000.safetensors
            rounds/round-000012.json                     metrics of one round, written after its checkpoint
            evaluation/shard-00000.json, evaluation.json
+           evaluation/champion-000001/shard-00000.json  the version in production on the same samples
            model.onnx, candidates/int8-static.onnx      what training exported, and what is served instead of it
 models/<name>/<version>/model.onnx, spec.json
+                        card.json, card.html, card.md         what is known of the version, written last
+streams/<stream>/<shard>/after-<number>.jsonl            outcomes of the records after a sequence number, in order
+streams/<queue>/<sha256>.jsonl                           outcomes of messages, named by their ids
+streams/<place>/dead/<sequence>                          bytes of a dead record that are too many for a message
+batches/<model>/<job>/request.json                      what was uploaded, and the settings
+                      inputs.json                       the files, pinned
+                      plan.json                         the model's version, and the pieces
+                      work-items.json                   what the Map of Predict Batch goes over
+                      blocks/block-00000                as of a dataset version
+                      pieces/piece-00000.json           one piece's outcome, written after its output
+                      output/part-00000.csv             its records with predictions; in the input's format
+                      errors/part-00000.jsonl           the first of its records that couldn't be answered
+                      predictions.csv                   all parts as one file
+                      manifest.json                     the index, written last
 ```
 """
 
@@ -35,6 +54,13 @@ models/<name>/<version>/model.onnx, spec.json
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class BlockKeys(Protocol):
+    """Keys of what planning re-packed so that each worker reads its own."""
+
+    def block(self, block: int) -> str: ...
 
 
 def listing_key(dataset: str, sha256: str) -> str:
@@ -56,6 +82,22 @@ class SourceKeys:
     @property
     def source(self) -> str:
         return f"{self.prefix}source.json"
+
+    @property
+    def segments(self) -> str:
+        return f"{self.prefix}segments.json"
+
+    @property
+    def started(self) -> str:
+        return f"{self.prefix}started.json"
+
+    @property
+    def export(self) -> str:
+        return f"{self.prefix}export.json"
+
+    @property
+    def export_prefix(self) -> str:
+        return f"exports/{self.dataset}/{self.source_id}"
 
     def segment(self, segment: int) -> str:
         return f"{self.prefix}segment-{segment:03d}.json"
@@ -82,6 +124,14 @@ class DatasetKeys:
     @property
     def plan(self) -> str:
         return f"{self.prefix}plan.json"
+
+    @property
+    def work_items(self) -> str:
+        return f"{self.prefix}work-items.json"
+
+    @property
+    def pack_items(self) -> str:
+        return f"{self.prefix}pack-items.json"
 
     @property
     def manifest(self) -> str:
@@ -159,6 +209,10 @@ class RunKeys:
         return f"{self.prefix}settings.json"
 
     @property
+    def origin(self) -> str:
+        return f"{self.prefix}origin.json"
+
+    @property
     def forward_graph(self) -> str:
         return f"{self.prefix}graphs/forward.onnx"
 
@@ -190,11 +244,17 @@ class RunKeys:
     def update(self, round_: int, worker: int) -> str:
         return f"{self.prefix}updates/round-{round_:06d}/update-{worker:03d}.safetensors"
 
+    def lost(self, round_: int, worker: int) -> str:
+        return f"{self.prefix}lost/round-{round_:06d}/lost-{worker:03d}.safetensors"
+
     def round(self, round_: int) -> str:
         return f"{self.prefix}rounds/round-{round_:06d}.json"
 
     def shard_evaluation(self, shard: int) -> str:
         return f"{self.prefix}evaluation/shard-{shard:05d}.json"
+
+    def champion_shard(self, version: int, shard: int) -> str:
+        return f"{self.prefix}evaluation/champion-{version:06d}/shard-{shard:05d}.json"
 
 
 @dataclass(frozen=True)
@@ -213,5 +273,80 @@ class ModelKeys:
         return f"{self.prefix}model.onnx"
 
     @property
+    def pipeline(self) -> str:
+        return f"{self.prefix}pipeline.json"
+
+    def card(self, form: str) -> str:
+        return f"{self.prefix}card.{form}"
+
+    @property
     def spec(self) -> str:
         return f"{self.prefix}spec.json"
+
+
+@dataclass(frozen=True)
+class BatchKeys:
+    """Keys of one batch job."""
+
+    model: str
+    job: str
+
+    @property
+    def prefix(self) -> str:
+        return f"batches/{self.model}/{self.job}/"
+
+    @property
+    def request(self) -> str:
+        return f"{self.prefix}request.json"
+
+    @property
+    def inputs(self) -> str:
+        return f"{self.prefix}inputs.json"
+
+    @property
+    def plan(self) -> str:
+        return f"{self.prefix}plan.json"
+
+    @property
+    def work_items(self) -> str:
+        return f"{self.prefix}work-items.json"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.prefix}manifest.json"
+
+    def block(self, block: int) -> str:
+        return f"{self.prefix}blocks/block-{block:05d}"
+
+    def piece_index(self, piece: int) -> str:
+        return f"{self.prefix}pieces/piece-{piece:05d}.json"
+
+    def part(self, piece: int, suffix: str) -> str:
+        return f"{self.prefix}output/part-{piece:05d}{suffix}"
+
+    def errors(self, piece: int) -> str:
+        return f"{self.prefix}errors/part-{piece:05d}.jsonl"
+
+    def predictions(self, suffix: str) -> str:
+        return f"{self.prefix}predictions{suffix}"
+
+
+@dataclass(frozen=True)
+class StreamKeys:
+    """Keys of one shard, `<stream>/<shard>`, or of one queue, by its name."""
+
+    place: str
+
+    @property
+    def prefix(self) -> str:
+        return f"streams/{self.place}/"
+
+    def after(self, sequence: str | None) -> str:
+        # A sequence number of Kinesis has up to 128 digits; 64 are more than it has had, and keys sort as numbers do.
+        return f"{self.prefix}after-{(sequence or '0').zfill(64)}.jsonl"
+
+    def of(self, digest: str) -> str:
+        return f"{self.prefix}{digest}.jsonl"
+
+    def dead(self, sequence: str) -> str:
+        return f"{self.prefix}dead/{sequence}"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Protocol, Self
 
 
@@ -39,10 +39,18 @@ class ObjectStore(Protocol):
         """Keys under a prefix, in UTF-8 binary order."""
         ...
 
-    def write(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+    def write(self, key: str, data: bytes | bytearray, content_type: str = "application/octet-stream") -> None:
         """Write or overwrite an object."""
         ...
 
     def write_new(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
         """Write an object unless one is there (`If-None-Match: *`). False when one was: the first writer wins."""
+        ...
+
+
+class StreamStore(ObjectStore, Protocol):
+    """A store that takes objects larger than memory."""
+
+    def write_stream(self, key: str, chunks: Iterable[bytes], content_type: str = "application/octet-stream") -> None:
+        """Write or overwrite an object from its bytes in order; none of it is there before all of it is."""
         ...

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from shoal.cli import access, cloud, data, model, quality
+from shoal.cli import access, batch, cloud, data, importing, lifecycle, model, quality, stream
+from shoal.cli.output import INTERRUPTED, JSON_OPTION, Output, UsageProblem
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,10 +19,32 @@ def cli() -> None:
     """
 
 
-for command in (*cloud.COMMANDS, *data.COMMANDS, *quality.COMMANDS, *model.COMMANDS, *access.COMMANDS):
+for command in (
+    *cloud.COMMANDS,
+    *data.COMMANDS,
+    *quality.COMMANDS,
+    *model.COMMANDS,
+    *lifecycle.COMMANDS,
+    *importing.COMMANDS,
+    *batch.COMMANDS,
+    *stream.COMMANDS,
+    *access.COMMANDS,
+):
     cli.add_command(command)
 
 
 def main() -> None:
-    """Entry point of the `shoal` script."""
-    cli(prog_name="shoal")
+    """Entry point of the `shoal` script. With `--json`, wrong usage is told as JSON, too."""
+    if JSON_OPTION not in sys.argv[1:]:
+        cli(prog_name="shoal")
+        return
+    try:
+        status = cli(prog_name="shoal", standalone_mode=False)
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        where = context.command_path if context else "shoal"
+        Output(as_json=True).error(UsageProblem(error.format_message(), f"See `{where} --help`."))
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,4 +1,4 @@
-"""Commands about models: models, model, predict, rollback."""
+"""Commands about models: models, model, predict."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from shoal._models import Model, Prediction, parse_rows, read_rows
+from shoal.cli.importing import write_origin
 from shoal.cli.output import Output, common, headline, number
 from shoal.client import connect
 from shoal.errors import BadRequest, NotFound
@@ -54,7 +55,7 @@ def model(name: str, version: int | None, stack: str | None, out: Output) -> Non
         [
             (
                 entry["version"],
-                "production" if entry["version"] == found.production else "",
+                serves(found.document, entry["version"]),
                 headline(entry.get("metrics")),
                 number(entry.get("bytes")),
                 (entry.get("optimization") or {}).get("served"),
@@ -69,7 +70,20 @@ def model(name: str, version: int | None, stack: str | None, out: Output) -> Non
     entry = next((entry for entry in found.document["versions"] if entry["version"] == wanted), None)
     if entry is None:
         raise NotFound(f"Model {name!r} has no version {wanted}.", f"See `shoal model {name}` for its versions.")
+    promotion = entry.get("promotion") or {}
+    if promotion:
+        out.line()
+        out.line(f"Version {wanted}: {promotion['decision']}, {promotion['reason']}")
     _candidates(entry, out)
+    write_origin(entry, found.document, out)
+
+
+def serves(document: dict[str, Any], version: int) -> str:
+    """The aliases that point at a version, and its share of the requests where it isn't all or nothing."""
+    names = ", ".join(name for name, number_ in document["aliases"].items() if number_ == version)
+    shares = (document.get("traffic") or {}).get("shares", [])
+    share = next((entry["percent"] for entry in shares if entry["version"] == version), 0.0)
+    return f"{names} {share:g} %".strip() if 0 < share < 100 else names
 
 
 def _candidates(entry: dict[str, Any], out: Output) -> None:
@@ -102,8 +116,12 @@ def _candidates(entry: dict[str, Any], out: Output) -> None:
 @click.command()
 @click.argument("model")
 @click.argument("inputs", metavar="FILE|JSON|-...", nargs=-1, required=True)
+@click.option("--version", help="Ask this version, by number or alias; the one whose turn it is when left out.")
+@click.option("--key", help="The same key always meets the same version, during a canary or an A/B split.")
 @common()
-def predict(model: str, inputs: tuple[str, ...], stack: str | None, out: Output) -> None:
+def predict(
+    model: str, inputs: tuple[str, ...], version: str | None, key: str | None, stack: str | None, out: Output
+) -> None:
     """Predict with MODEL.
 
     An input is an image file, a file of rows (.csv, .json, .jsonl), a row as JSON text, or - for an image or JSON on
@@ -114,7 +132,9 @@ def predict(model: str, inputs: tuple[str, ...], stack: str | None, out: Output)
         raise BadRequest("The input holds no rows.", "Give at least one row or image.")
     served = Model(connect(stack).connection, {"name": model})
     values = [instance for _, instance in named]
-    predictions = [served.predict(values[0])] if len(values) == 1 else served.predict(values)
+    asked: Any = values[0] if len(values) == 1 else values
+    answer = served.predict(asked, version=version, key=key)
+    predictions = [answer] if len(values) == 1 else answer
     out.document({"model": model, "predictions": [_plain(prediction) for prediction in predictions]})
     rows = [
         (name, _answer(prediction), _percent(prediction))
@@ -169,15 +189,4 @@ def _numbered(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, Any]]:
     return [(f"{name}:{index}", row) for index, row in enumerate(rows, 1)]
 
 
-@click.command()
-@click.argument("model")
-@click.option("--to", "version", type=click.IntRange(1), help="The version to serve; the one before when left out.")
-@common()
-def rollback(model: str, version: int | None, stack: str | None, out: Output) -> None:
-    """Serve another version of MODEL, at once and without a deployment."""
-    moved = connect(stack).model(model).serve(version)
-    out.document(moved)
-    out.line(f"{model}: version {moved['version']} serves; it was {moved['before']}.")
-
-
-COMMANDS = (models, model, predict, rollback)
+COMMANDS = (models, model, predict)

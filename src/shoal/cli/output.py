@@ -19,7 +19,17 @@ FAILED = 1
 USAGE = 2
 UNREACHABLE = 3
 PIPE_COLUMNS = 100_000
+JSON_OPTION = "--json"
 INTERRUPTED = 130  # 128 + SIGINT, as shells count: `shoal push … && next` must not go on
+
+
+class UsageProblem(Exception):
+    """A command line that isn't one, in the form of our own errors."""
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fix = fix
 
 
 class Output:
@@ -107,7 +117,9 @@ def common(*, stack: bool = True) -> Callable[[Callable[..., None]], Callable[..
                 out.error(error)
                 sys.exit(exit_code(error))
 
-        decorated = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout instead of text.")(run)
+        decorated = click.option(JSON_OPTION, "as_json", is_flag=True, help="Write JSON to stdout instead of text.")(
+            run
+        )
         if not stack:
             return decorated
         help_ = "A CloudFormation stack on AWS; the embedded cloud when left out."

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote_plus
 
 from shoal.local.access import Access, Inventory, Request
 from shoal.local.actions_s3 import identify_s3
+from shoal.local.streaming.iterators import stream_of_iterator
 
 
 def identify(request: Request, inventory: Inventory) -> list[Access]:
@@ -73,9 +74,11 @@ def _dynamodb(request: Request, inventory: Inventory) -> list[Access]:
         ]
     if "TableName" in body:
         return [_on_table(operation, body, inventory)]
-    if "ResourceArn" in body or "StreamArn" in body:
-        return [Access(f"dynamodb:{operation}", body.get("ResourceArn") or body["StreamArn"])]
-    return [Access(f"dynamodb:{operation}", "*")] if operation in ("ListTables", "DescribeLimits") else []
+    arn = next((body[name] for name in ("ResourceArn", "StreamArn", "TableArn", "ExportArn") if name in body), None)
+    if arn is not None:
+        return [Access(f"dynamodb:{operation}", arn)]
+    named = operation in ("ListTables", "DescribeLimits", "ListExports")
+    return [Access(f"dynamodb:{operation}", "*")] if named else []
 
 
 def _written(item: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -221,7 +224,8 @@ def _kms(request: Request, inventory: Inventory) -> list[Access]:
 
 def _kinesis(request: Request, inventory: Inventory) -> list[Access]:
     operation, body = _operation(request)
-    stream = body.get("StreamARN") or (f"stream/{body['StreamName']}" if "StreamName" in body else "")
+    name = body.get("StreamName") or stream_of_iterator(body.get("ShardIterator", ""))
+    stream = body.get("StreamARN") or (f"stream/{name}" if name else "")
     return [Access(f"kinesis:{operation}", inventory.arn("kinesis", stream) if stream else "*")]
 
 
@@ -230,7 +234,13 @@ def _sns(request: Request, inventory: Inventory) -> list[Access]:
     return [Access(f"sns:{operation.removesuffix('Batch')}", body.get("TopicArn") or body.get("TargetArn") or "*")]
 
 
+_CLOUDWATCH_PATH = re.compile(r"^/service/GraniteServiceVersion20100801/operation/(\w+)$")
+
+
 def _cloudwatch(request: Request, inventory: Inventory) -> list[Access]:
+    binary = _CLOUDWATCH_PATH.match(request.path)
+    if binary:  # boto3's own form, whose body is CBOR; the namespace of PutMetricData isn't read there
+        return [] if binary[1] == "PutMetricData" else [Access(f"cloudwatch:{binary[1]}", "*")]
     operation, body = _operation(request)
     context = {"cloudwatch:namespace": [unquote_plus(body["Namespace"])]} if "Namespace" in body else {}
     return [Access(f"cloudwatch:{operation}", "*", context)] if operation else []

@@ -22,6 +22,7 @@ _TARGETS = {
     "AWSEvents": "events",
     "AmazonSSM": "ssm",
     "secretsmanager": "secretsmanager",
+    "Kinesis_20131202": "kinesis",
     "Logs_20140328": "logs",
     "AWSLambda": "lambda",
 }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from moto.secretsmanager.models import secretsmanager_backends
 
+from shoal.local.alarms import AlarmClock
 from shoal.local.cloud_state import CloudState
 from shoal.local.compute.service import LambdaService
 from shoal.local.compute.spec import FailedEvent, FunctionSpec, LogRecord
@@ -25,11 +26,14 @@ from shoal.local.faults import parse_faults
 from shoal.local.gateway import HttpGateway
 from shoal.local.lambda_api import LambdaApi
 from shoal.local.logs import LogCollector
+from shoal.local.metrics import MetricCollector
 from shoal.local.middleware import Middleware
 from shoal.local.reload import CodeWatcher
 from shoal.local.s3_front import S3Front
 from shoal.local.schedules import ScheduleTimer
 from shoal.local.services import HOST, Server, listen, moto_application
+from shoal.local.streaming.kinesis_front import KinesisFront
+from shoal.local.streaming.service import MappingService
 from shoal.local.xray import XRayDaemon
 
 if TYPE_CHECKING:
@@ -87,7 +91,8 @@ class Cloud:
         self.api_url = f"http://{HOST}:{self.api_port}"
         self._deployer = deployer
         self.state = CloudState(settings.home / "state", ACCOUNT, REGION)
-        self._logs = LogCollector(settings.home / "logs", ACCOUNT, REGION, follow=follow)
+        collected = MetricCollector(ACCOUNT, REGION)
+        self._logs = LogCollector(settings.home / "logs", ACCOUNT, REGION, follow=follow, metrics=collected.add)
         self.service = LambdaService(
             log_sink=self._logs.add,
             pending=self.state.pending,
@@ -98,17 +103,19 @@ class Cloud:
             scratch=settings.home / "tmp",
         )
         app = moto_application(self.port)
-        self._delivery = EventDelivery(
-            self.state.pending, self.service, parse_faults(os.environ.get(FAULTS_VARIABLE, ""))
-        )
+        self._faults = faults = parse_faults(os.environ.get(FAULTS_VARIABLE, ""))
+        self._delivery = EventDelivery(self.state.pending, self.service, faults)
+        kinesis = KinesisFront(app, self.state.records, ACCOUNT, REGION, faults.refuse_records, faults.seed)
         self._executions = ExecutionService(self.state.store, app, ACCOUNT, REGION)
         self._lambda_api = LambdaApi(self.service)
         s3 = S3Front(app, self.state, self._delivery)
-        self._middleware = Middleware(app, self.state, s3, self._lambda_api, self._executions)
+        self._middleware = Middleware(app, self.state, s3, self._lambda_api, self._executions, kinesis)
         self._server = Server(self._middleware, settings.aws)
         self._xray = XRayDaemon(self.endpoint)
         self._gateways: list[HttpGateway] = []
         self._watcher: CodeWatcher | None = None
+        self._alarms = AlarmClock(self.service, ACCOUNT, REGION)
+        self._mappings: MappingService | None = None
         self.timer: ScheduleTimer | None = None
         self.deployment: Deployment | None = None
 
@@ -127,6 +134,8 @@ class Cloud:
         moments.append(("workers", time.monotonic()))
         resumed = self._executions.resume()
         self._executions.start()
+        if self._mappings is not None:
+            self._mappings.start()
         spans = ", ".join(f"{name} {after - before:.2f} s" for (_, before), (name, after) in pairwise(moments))
         _log.info("Restored %s; resumed %d executions; %s.", json.dumps(counts), len(resumed), spans)
         self.deployment = deployment
@@ -141,8 +150,20 @@ class Cloud:
         self._middleware.authorizer = deployment.authorizer()
         self._delivery.notifications = tuple(deployment.notifications)
         self.service.start()
-        self.timer = ScheduleTimer(deployment.schedules, self.service, self.state.store, ACCOUNT, REGION)
+        self.timer = ScheduleTimer(
+            deployment.schedules, self.service, self.state.store, ACCOUNT, REGION, self._faults.schedule_period
+        )
         self.timer.start()
+        self._alarms.start()
+        self._mappings = MappingService(
+            deployment.mappings,
+            {spec.name: spec for spec in specs},
+            self.service,
+            self.state.records,
+            self._middleware.queues,
+            ACCOUNT,
+            REGION,
+        )
         self._watcher = CodeWatcher(specs, self.service.deploy)
         self._watcher.start()
         for offset, spec in enumerate(deployment.http_apis):
@@ -153,8 +174,11 @@ class Cloud:
 
     def stop(self) -> None:
         """Stop everything, in the order that loses nothing."""
+        if self._mappings is not None:
+            self._mappings.stop()
         if self.timer is not None:
             self.timer.stop()
+        self._alarms.stop()
         if self._watcher is not None:
             self._watcher.stop()
         for gateway in self._gateways:
@@ -174,4 +198,4 @@ class Cloud:
     def _send_failed_event(self, spec: FunctionSpec, event: FailedEvent) -> None:
         """Put the record of an event that was given up into the function's on-failure queue."""
         if spec.on_failure is not None:
-            self._middleware.send_to_queue(spec.on_failure.rpartition(":")[2], json.dumps(event.record(spec)))
+            self._middleware.queues.send(spec.on_failure.rpartition(":")[2], json.dumps(event.record(spec)))

@@ -11,6 +11,7 @@ from shoal.local.compute.pending import PendingEvent
 from shoal.local.s3_state import S3State
 from shoal.local.small_state import ParameterState, QueueState, SecretState
 from shoal.local.state import StateStore, dump
+from shoal.local.streaming.records import RecordLog
 from shoal.local.table_state import TableState
 
 
@@ -88,6 +89,7 @@ class CloudState:
         self.secrets = SecretState(self.store, account, region)
         self.parameters = ParameterState(self.store, account, region)
         self.pending = SqlitePending(self.store)
+        self.records = RecordLog(self.store)
 
     def restore(self) -> dict[str, int]:
         """Give moto everything that is kept; once, after the deployment. Returns how many of each kind."""

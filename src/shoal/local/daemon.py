@@ -103,9 +103,11 @@ def template_deployer(template: Path) -> Deployer:
         from shoal.local.template import load_stack, read_template
         from shoal.local.template_parameters import PARAMETERS_VARIABLE, given_parameters
 
-        takes_endpoint = "EndpointUrl" in (read_template(template).get("Parameters") or {})
-        parameters = given_parameters(os.environ.get(PARAMETERS_VARIABLE, ""))
-        parameters |= {"EndpointUrl": endpoint} if takes_endpoint else {}
+        known = read_template(template).get("Parameters") or {}
+        # On AWS streams cost money while nothing flows, so they are off there; here they are free.
+        usual = {"Streaming": "on"} if "Streaming" in known else {}
+        parameters = usual | given_parameters(os.environ.get(PARAMETERS_VARIABLE, ""))
+        parameters |= {"EndpointUrl": endpoint} if "EndpointUrl" in known else {}
         stack = load_stack(template, STACK_NAME, parameters, REGION, ACCOUNT)
         return deploy_stack(stack, endpoint=endpoint, api_url=api_url, secrets=secrets)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moto.logs.models import LogsBackend, logs_backends
@@ -28,6 +28,7 @@ class LogCollector:
         region: Region.
         events_per_group: How many events of a log group the API keeps; older ones are only in the files.
         follow: Gets every record after it was written; for `shoal up` in the foreground.
+        metrics: Gets every batch of records, for the metrics in them.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class LogCollector:
         region: str,
         events_per_group: int = EVENTS_PER_GROUP,
         follow: Callable[[LogRecord], None] | None = None,
+        metrics: Callable[[Iterable[LogRecord]], None] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._account, self._region = account, region
         self._events_per_group = events_per_group
         self._follow = follow
+        self._metrics = metrics
         self._queue: deque[LogRecord] = deque(maxlen=_QUEUE_LENGTH)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
@@ -81,6 +84,8 @@ class LogCollector:
         if self._follow is not None:
             for record in records:
                 self._follow(record)
+        if self._metrics is not None:
+            self._metrics(records)
 
     def _run(self) -> None:
         while not self._stopped.wait(_PERIOD_SECONDS):

@@ -5,14 +5,12 @@ Order: who asks (permissions), how much (limits), then the service's own front, 
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
-
-from moto.sqs.models import sqs_backends
+from urllib.parse import quote
 
 from shoal.local import limits, permissions
 from shoal.local.aws_request import AwsRequest, Environ, read_request
@@ -20,13 +18,16 @@ from shoal.local.aws_response import AwsResponse, StartResponse, WsgiApp, call, 
 from shoal.local.cloud_state import CloudState
 from shoal.local.executions import ExecutionService
 from shoal.local.lambda_api import LambdaApi
+from shoal.local.queues import Queues
 from shoal.local.s3_front import S3Front
+from shoal.local.streaming.kinesis_front import KinesisFront
+from shoal.local.table_exports import OPERATIONS as EXPORTS
+from shoal.local.table_exports import TableExports
 from shoal.local.table_state import STATEMENTS, WRITES
 
 _log = logging.getLogger(__name__)
 DEPLOYMENT_KEY = "SHOALADMINISTRATOR00"
 _READS = ("Get", "Describe", "List", "BatchGet")
-_POLL_SECONDS = 0.05
 _PARAMETER_WRITES = {"PutParameter", "DeleteParameter", "DeleteParameters", "LabelParameterVersion"}
 
 
@@ -53,23 +54,32 @@ class Middleware:
         s3: Front of S3.
         lambda_api: Answers Lambda's API.
         executions: Answers Step Functions' execution API.
+        kinesis: Front of Kinesis.
     """
 
     def __init__(
-        self, app: WsgiApp, state: CloudState, s3: S3Front, lambda_api: LambdaApi, executions: ExecutionService
+        self,
+        app: WsgiApp,
+        state: CloudState,
+        s3: S3Front,
+        lambda_api: LambdaApi,
+        executions: ExecutionService,
+        kinesis: KinesisFront,
     ) -> None:
         self._app = app
         self._state = state
-        self._account, self._region = state.account, state.region
+        self.queues = Queues(state.queues, state.account, state.region, self._forward)
         self._executions = executions
         self._lambda_api = lambda_api
+        self._exports = TableExports(state.store, state.account, state.region, self._put_for)
         self._open = threading.Event()
         self.authorizer: Authorizer | None = None
-        self._tables_lock, self._queues_lock, self._rest_lock = threading.RLock(), threading.RLock(), threading.RLock()
+        self._tables_lock, self._rest_lock = threading.RLock(), threading.RLock()
         self._fronts: dict[str, Callable[[AwsRequest], AwsResponse]] = {
             "s3": s3.answer,
             "dynamodb": self._tables,
-            "sqs": self._queues,
+            "kinesis": kinesis.answer,
+            "sqs": self.queues.answer,
             "states": self._machines,
             "events": self._events,
             "secretsmanager": self._secrets,
@@ -80,12 +90,6 @@ class Middleware:
     def open(self) -> None:
         """Answer everybody and record from now on; until then, only the deployment is answered and nothing recorded."""
         self._open.set()
-
-    def send_to_queue(self, name: str, body: str) -> None:
-        """Put a message of the cloud's own into a queue, durably."""
-        with self._queues_lock:
-            sqs_backends[self._account][self._region].send_message(name, body)
-            self._state.queues.record(name)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -147,45 +151,35 @@ class Middleware:
     def _tables(self, request: AwsRequest) -> AwsResponse:
         """DynamoDB, one request at a time: moto loses updates and breaks scans under threads."""
         with self._tables_lock:
+            if request.operation in EXPORTS:
+                return self._exports.answer(request)
             response = self._forward(request)
             if response.ok and request.operation in WRITES | STATEMENTS | {"DeleteTable"}:
                 self._state.tables.record(request.operation, request.json)
             return response
 
-    def _queues(self, request: AwsRequest) -> AwsResponse:
-        """SQS, one request at a time; a long poll waits outside of the lock."""
-        name = str(request.json.get("QueueUrl", "")).rpartition("/")[2]
-        if request.operation == "ReceiveMessage":
-            return self._receive(request)
-        with self._queues_lock:
-            response = self._forward(request)
-            if response.ok and not request.operation.startswith(_READS):
-                if name:
-                    self._state.queues.record(name)
-                else:
-                    self._state.queues.record_all()
-            return response
-
-    def _receive(self, request: AwsRequest) -> AwsResponse:
-        parameters = request.json
-        deadline = time.monotonic() + float(parameters.get("WaitTimeSeconds") or 0)
-        if parameters:
-            request.replace_body(json.dumps(parameters | {"WaitTimeSeconds": 0}).encode())
-        while True:
-            with self._queues_lock:
-                response = self._forward(request)
-                empty = b'"Messages"' not in b"".join(response.body)
-                if response.ok and not empty:
-                    self._state.queues.record_all()  # a redrive moves a message to another queue
-            if not response.ok or not empty or time.monotonic() >= deadline:
-                return response
-            time.sleep(_POLL_SECONDS)
+    def _put_for(self, request: AwsRequest, bucket: str, key: str, body: bytes) -> AwsResponse:
+        """Write an object as who made a request, with that key's permissions."""
+        signed, path = str(request.environ.get("HTTP_AUTHORIZATION", "")), f"/{bucket}/{key}"
+        environ: Environ = {
+            **{name: value for name, value in request.environ.items() if not name.startswith("HTTP_X_AMZ")},
+            "REQUEST_METHOD": "PUT",
+            "PATH_INFO": path.encode().decode("latin-1"),
+            "RAW_URI": quote(path),
+            "REQUEST_URI": quote(path),
+            "QUERY_STRING": "",
+            "CONTENT_TYPE": "application/octet-stream",
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_AUTHORIZATION": signed.replace(f"/{request.service}/aws4_request", "/s3/aws4_request"),
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.input_terminated": True,
+        }
+        return self._answer(read_request(environ))
 
     def _events(self, request: AwsRequest) -> AwsResponse:
         response = self._forward(request)
         if response.ok and request.operation == "PutEvents":
-            with self._queues_lock:
-                self._state.queues.record_all()
+            self.queues.record_all()
         return response
 
     def _secrets(self, request: AwsRequest) -> AwsResponse:

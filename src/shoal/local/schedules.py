@@ -38,11 +38,19 @@ class ScheduleTimer:
         store: Keeps the rules' states.
         account: Account id.
         region: Region.
+        period: Seconds between two firings instead of the rules' own; 0 for those.
     """
 
     def __init__(
-        self, schedules: Sequence[Schedule], service: Invoker, store: StateStore, account: str, region: str
+        self,
+        schedules: Sequence[Schedule],
+        service: Invoker,
+        store: StateStore,
+        account: str,
+        region: str,
+        period: float = 0.0,
     ) -> None:
+        self._period = period
         self._schedules = schedules
         self._service = service
         self._store = store
@@ -92,9 +100,10 @@ class ScheduleTimer:
             if wanted[schedule.rule] != "ENABLED":
                 self._due.pop(schedule.rule, None)
                 continue
-            due = self._due.setdefault(schedule.rule, now + schedule.seconds)
+            seconds = self._period or schedule.seconds
+            due = self._due.setdefault(schedule.rule, now + seconds)
             if now >= due:
-                self._due[schedule.rule] = now + schedule.seconds
+                self._due[schedule.rule] = now + seconds
                 self._fire(schedule, now)
                 fired.append(schedule.rule)
         return fired

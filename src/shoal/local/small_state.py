@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,48 @@ _SSM_MODULE = "moto.ssm.models"
 _DEPLOYED_PARAMETERS = "deployed-parameters"
 
 
+class CountedQueue(Queue):
+    """A queue of moto's that looks at its messages once where moto asks the clock several times for each.
+
+    Moto counts them whenever it looks at any attribute, so at each message that is sent or received: a queue of 1,000
+    took 7 ms for a message sent and 650 ms for ten received.
+    """
+
+    @property
+    def messages(self) -> list[Message]:
+        """Those that can be received now."""
+        now = _now()
+        return [each for each in self._messages if each.visible_at < now and each.delayed_until <= now]
+
+    @property
+    def approximate_number_of_messages(self) -> int:
+        """How many can be received now."""
+        return len(self.messages)
+
+    @property
+    def approximate_number_of_messages_delayed(self) -> int:
+        """How many wait for their first time."""
+        now = _now()
+        return sum(each.delayed_until > now for each in self._messages)
+
+    @property
+    def approximate_number_of_messages_not_visible(self) -> int:
+        """How many are received and not deleted."""
+        now = _now()
+        return sum(each.visible_at >= now for each in self._messages)
+
+
+def _now() -> float:
+    return time.time() * 1000
+
+
 class QueueState:
     """Keeps the messages of SQS queues."""
 
     def __init__(self, store: StateStore, account: str, region: str) -> None:
         self._store = store
         self._account, self._region = account, region
-        self._kept: dict[str, dict[str, str]] = {}
+        self._kept: dict[str, dict[str, tuple[object, ...]]] = {}
 
     @property
     def _backend(self) -> SQSBackend:
@@ -47,18 +83,18 @@ class QueueState:
         """Keep a queue's messages as they are now; only what changed is written."""
         queue: Queue | None = self._backend.queues.get(name)
         messages = list(queue._messages) if queue else []
-        now = {message.id: _pack(_message_record(message)) for message in messages}
+        now = {message.id: _changing(message) for message in messages}
         before = self._kept.get(name, {})
+        changed = [message for message in messages if before.get(message.id) != now[message.id]]
         with self._store.transaction() as db:
-            for message in before.keys() - now.keys():
-                db.execute("DELETE FROM messages WHERE queue = ? AND message = ?", (name, message))
-            for message, record in now.items():
-                if before.get(message) != record:
-                    db.execute(
-                        "INSERT INTO messages VALUES(?, ?, ?, ?) "
-                        "ON CONFLICT(queue, message) DO UPDATE SET record = excluded.record",
-                        (name, message, self._store.next_number("sequence"), record),
-                    )
+            for gone in before.keys() - now.keys():
+                db.execute("DELETE FROM messages WHERE queue = ? AND message = ?", (name, gone))
+            for message in changed:
+                db.execute(
+                    "INSERT INTO messages VALUES(?, ?, ?, ?) "
+                    "ON CONFLICT(queue, message) DO UPDATE SET record = excluded.record",
+                    (name, message.id, self._store.next_number("sequence"), _pack(_message_record(message))),
+                )
         self._kept[name] = now
 
     def record_all(self) -> None:
@@ -66,8 +102,14 @@ class QueueState:
         for name in list(self._backend.queues):
             self.record(name)
 
+    def count(self) -> None:
+        """Make moto's queues count their messages as `CountedQueue` does."""
+        for queue in list(self._backend.queues.values()):
+            queue.__class__ = CountedQueue  # type: ignore[type-abstract]  # abstract on paper only
+
     def restore(self) -> int:
         """Give moto the messages of every queue that exists; returns how many."""
+        self.count()
         count = 0
         for name, queue in list(self._backend.queues.items()):
             for row in self._store.rows("SELECT * FROM messages WHERE queue = ? ORDER BY sequence", name):
@@ -77,7 +119,7 @@ class QueueState:
                     setattr(message, field, record[field])
                 message._old_receipt_handles = record["old_receipt_handles"]
                 queue._messages.append(message)
-                self._kept.setdefault(name, {})[row["message"]] = row["record"]
+                self._kept.setdefault(name, {})[row["message"]] = _changing(message)
                 count += 1
         return count
 
@@ -198,6 +240,11 @@ def _unpack(text: str) -> dict[str, Any]:
 
     record: dict[str, Any] = json.loads(text, object_hook=decode)
     return record
+
+
+def _changing(message: Message) -> tuple[object, ...]:
+    """What of a message may change once it is in a queue."""
+    return (message.receipt_handle, message.visible_at, message.approximate_receive_count, message.delayed_until)
 
 
 def _message_record(message: Message) -> dict[str, Any]:

@@ -50,6 +50,12 @@ CREATE TABLE IF NOT EXISTS executions(
   arn TEXT PRIMARY KEY, machine TEXT NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL, started REAL NOT NULL,
   input TEXT NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS executions_by_machine ON executions(machine, started);
+CREATE TABLE IF NOT EXISTS stream_records(
+  stream TEXT NOT NULL, shard TEXT NOT NULL, number INTEGER NOT NULL, arrived REAL NOT NULL, key TEXT NOT NULL,
+  data BLOB NOT NULL, PRIMARY KEY(stream, shard, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints(
+  mapping TEXT NOT NULL, stream TEXT NOT NULL, shard TEXT NOT NULL, lane INTEGER NOT NULL, number INTEGER NOT NULL,
+  PRIMARY KEY(mapping, stream, shard, lane)) WITHOUT ROWID;
 """
 
 

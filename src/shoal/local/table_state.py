@@ -53,14 +53,14 @@ class TableState:
             if item is None:
                 db.execute("DELETE FROM items WHERE tablename = ? AND key = ?", (name, dump(key)))
             else:
-                db.execute("INSERT OR REPLACE INTO items VALUES(?, ?, ?)", (name, dump(key), _text(item)))
+                db.execute("INSERT OR REPLACE INTO items VALUES(?, ?, ?)", (name, dump(key), item_text(item)))
 
     def _record_all(self, name: str) -> None:
         table = self._backend.get_table(name)
         with self._store.transaction() as db:
             db.execute("DELETE FROM items WHERE tablename = ?", (name,))
             for item in table.all_items():
-                text = _text(item)
+                text = item_text(item)
                 db.execute("INSERT INTO items VALUES(?, ?, ?)", (name, dump(_key_of(table, json.loads(text))), text))
 
     def restore(self) -> int:
@@ -101,7 +101,7 @@ def _key_of(table: Table, attributes: Attributes) -> Attributes:
     return {name: attributes[name] for name in _key_names(table)}
 
 
-def _text(item: Item) -> str:
+def item_text(item: Item) -> str:
     """JSON of an item, binary values in base64 as on the wire."""
     return dump({name: _plain(value) for name, value in item.attrs.items()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,9 @@ import pytest
 from shoal_core.aws import table as table_module
 from shoal_core.aws.catalog import Catalog
 from shoal_core.errors import NotFound
+from shoal_core.registry.promotion import Standing
 from shoal_core.registry.records import ModelVersion, Source
+from shoal_core.registry.routing import Aliases, Limits, start_canary
 from tests.support.aws import stack
 
 SOURCE = [Source(key="datasets/flowers/f.csv", version="1", size=9)]
@@ -134,3 +137,67 @@ def test_a_version_that_isnt_there_cant_serve(catalog: Catalog) -> None:
             catalog.move_production("flowers", version)
     with pytest.raises(NotFound, match="'nobody' doesn't exist"):
         catalog.move_production("nobody", 1)
+
+
+def three_versions(catalog: Catalog) -> None:
+    for version, order in (("one", "2026-11-21T08"), ("two", "2026-11-21T09"), ("three", "2026-11-21T10")):
+        catalog.begin_run(f"run-{version}", "flowers", version, SOURCE, order)
+        publish(catalog, f"run-{version}", version)
+
+
+def test_a_change_is_made_on_what_is_there_now(catalog: Catalog) -> None:
+    three_versions(catalog)
+    seen = []
+
+    def change(aliases: Aliases) -> Aliases:
+        seen.append(aliases.revision)
+        if len(seen) == 1:  # somebody else is faster
+            catalog.change_aliases("flowers", lambda now: now.with_named("theirs", 1))
+        return aliases.with_named("mine", 2)
+
+    before, after = catalog.change_aliases("flowers", change)
+    assert seen == [3, 4]
+    assert (before.revision, after.revision) == (4, 5)
+    assert catalog.aliases("flowers").all() == {"production": 3, "mine": 2, "theirs": 1}
+    assert catalog.change_aliases("flowers", lambda now: now)[1].revision == 5
+
+
+def test_a_version_is_decided_on_what_serves_at_that_moment(catalog: Catalog) -> None:
+    three_versions(catalog)
+    catalog.begin_run("run-four", "flowers", "four", SOURCE, "2026-11-21T11")
+    champions = []
+
+    def decide(standing: Standing) -> dict[str, Any]:
+        champions.append(standing.champion)
+        if len(champions) == 1:  # a rollback, while the two are compared
+            catalog.move_production("flowers", 1)
+        return {"decision": "candidate", "reason": f"not better than {standing.champion}"}
+
+    number = catalog.reserve_version("flowers", "run-four")
+    version = ModelVersion.model_validate_json(
+        next(item for item in catalog.model_items("flowers") if item["sk"].startswith("VERSION#"))["record"]
+    ).model_copy(update={"version": number, "run_id": "run-four", "dataset_version": "four"})
+    listed = catalog.publish_version("flowers", version, decide)
+    assert champions == [3, 1]
+    assert listed.promotion["reason"] == "not better than 1"
+    assert catalog.aliases("flowers").all() == {"production": 1, "candidate": number}
+    assert catalog.publish_version("flowers", version, decide) == listed
+    assert champions == [3, 1]
+    assert catalog.champion_of("flowers", "run-four") == 1
+    assert catalog.champion_of("flowers", "run-one") is None
+    assert catalog.champion_of("nobody", "run-one") is None
+
+
+def test_models_with_a_canary_are_found_and_forgotten(catalog: Catalog) -> None:
+    three_versions(catalog)
+    assert catalog.models_with_canary() == []
+    start = functools.partial(
+        start_canary, version=1, percents=[5, 100], every=60, limits=Limits(), moment="2026-11-21T08:00:00+00:00"
+    )
+    catalog.change_aliases("flowers", lambda aliases: start(aliases))
+    assert catalog.models_with_canary() == ["flowers"]
+    assert catalog.move_production("flowers") == (1, 3)
+    assert catalog.models_with_canary() == []
+    catalog.change_aliases("flowers", lambda aliases: start(aliases))
+    catalog.clear_canary_mark("flowers", 1)  # from before: it says nothing of now
+    assert catalog.models_with_canary() == ["flowers"]

@@ -90,6 +90,8 @@ def test_a_document_gets_the_numbers_between_its_marks():
     machine = {"cpu": "C", "cores": 2, "memory_gb": 4, "system": "S", "python": "3", "onnxruntime": "1"}
     table = render({"command": "run", "machine": machine, "rows": [row]}, "2026-11-21")
     assert table.splitlines()[-1] == "| a | s | 1,234 |  |  | >= 1 | **no** |"
-    assert replace(f"x\n{BEGIN}\nold\n{END}\ny", "new") == f"x\n{BEGIN}\nnew\n{END}\ny"
-    with pytest.raises(ValueError, match="lacks the marks"):
-        replace("x", "new")
+    for name in ("data", "serve"):
+        begin, end = BEGIN.format(name=name), END.format(name=name)
+        assert replace(f"x\n{begin}\nold\n{end}\ny", "new", name) == f"x\n{begin}\nnew\n{end}\ny"
+        with pytest.raises(ValueError, match="lacks the marks"):
+            replace("x", "new", name)

@@ -16,6 +16,7 @@ from shoal_core.data.committing import commit_dataset
 from shoal_core.data.config import DatasetConfig, DatasetRequest, SourceFile
 from shoal_core.data.manifest import Manifest
 from shoal_core.data.packing import pack_shard
+from shoal_core.data.pieces import PieceIndex
 from shoal_core.data.planning import plan_dataset
 from shoal_core.data.report import Report
 from shoal_core.data.shards import Tensors, decode_shard
@@ -115,6 +116,10 @@ class Case:
         for shard in range(len(assign_samples(self.artifacts, "set", "v1").shards)):
             pack_shard(self.artifacts, "set", "v1", shard)
         return commit_dataset(self.artifacts, "set", "v1")
+
+    def index(self, item: int) -> PieceIndex:
+        """What became of a work item."""
+        return PieceIndex.decode(self.artifacts.read(KEYS.piece_index(item)))
 
     @property
     def report(self) -> Report:

@@ -22,7 +22,9 @@ rounds: 10
 training:
   {optimizer: sgd, learning_rate: 1e-3, batch_size: 32, epochs: 5, momentum: 0.8, nesterov: true, weight_decay: 5e-4,
   clip_norm: 1, loss: focal, class_weights: balanced, label_smoothing: 0.1, focal_gamma: 1.5, huber_delta: 2,
-  schedule: plateau, warmup_rounds: 0.5, decay_factor: 0.3, decay_rounds: 2, patience: 0, ema: 0.9}
+  schedule: plateau, warmup_rounds: 0.5, decay_factor: 0.3, decay_rounds: 2, patience: 0, ema: 0.9, swa: 0.5,
+  compression: int8, warm_start: true,
+  lost_workers: go_on}
 """
     found = parse_config(text)
     assert (found.task, found.target, found.image_size, found.workers) == ("classification", "species", (28, 20), 2)
@@ -91,6 +93,9 @@ def test_allowed_lists_every_field():
         "outliers": config.OutlierConfig,
         "augment": config.AugmentConfig,
         "optimize": config.OptimizeConfig,
+        "promote": config.PromoteConfig,
+        "card": config.CardConfig,
+        "budget": config.BudgetConfig,
     }
     fields |= {f"{field}.{name}" for field, model in nested.items() for name in model.model_fields}
     assert set(ALLOWED) == fields

@@ -54,3 +54,34 @@ def test_names_are_bounded():
     total = tally.total()
     assert len(total.encoded) == MAX_NAMES + 1 and total.encoded[""] == 5
     assert total.observed["size"][""] == 10
+
+
+class Full:
+    """A quarantine with room for one sample."""
+
+    def __init__(self):
+        self.kept, self.left_out_count = [], 0
+
+    @property
+    def full(self):
+        return bool(self.kept)
+
+    def keep(self, drop, raw):
+        self.kept.append((drop.place, raw))
+
+    def leave_out(self, count):
+        self.left_out_count += count
+
+
+def test_a_full_tally_only_counts():
+    quarantine = Full()
+    tally = DropTally(quarantine)
+    for row in range(MAX_EXAMPLES + 5):
+        tally.add("t.csv", f"line {row}", "bad_value", "It is bad.", raw=b"x")
+    assert tally.full
+    tally.count("t.csv", "bad_value", 3)
+    found = tally.total()
+    assert found.counts == {"bad_value": MAX_EXAMPLES + 8} and found.files == {"t.csv": found.counts}
+    assert len(found.examples) == MAX_EXAMPLES
+    # What is told as an example still goes by the quarantine, which decides for itself.
+    assert len(quarantine.kept) == MAX_EXAMPLES and quarantine.left_out_count == 8

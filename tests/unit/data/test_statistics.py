@@ -251,3 +251,21 @@ def test_fills_and_bounds_follow_the_configuration():
     assert found.fills["a"] == -1.0 and found.fills["flag"] == 0.0
     assert found.fills["day.elapsed"] == found.numbers["day.elapsed"].mean
     assert found.bounds["a"] == (found.numbers["a"].quantiles[2], found.numbers["a"].quantiles[6])
+
+
+def test_values_that_come_again_add_up_exactly():
+    generator = np.random.default_rng(3)
+    for different in (3, 700, 60_000):
+        known = np.concatenate([generator.normal(0, 1e3, different), [-0.0, 1e-40, 3e38]]).astype(np.float32)
+        values = known[generator.integers(0, len(known), 50_000)]
+        moments = Moments()
+        moments.add(values)
+        exact = [Fraction(value) for value in values.tolist()]
+        assert moments.mean == float(sum(exact) / len(exact))
+        squares = sum(value * value for value in exact) / len(exact) - (sum(exact) / len(exact)) ** 2
+        assert math.isclose(moments.std, math.sqrt(squares), rel_tol=1e-12)
+        assert (moments.count, moments.minimum, moments.maximum) == (len(values), values.min(), values.max())
+        singly = Moments()
+        for part in np.array_split(values, 40):
+            singly.add(part)
+        assert singly.state() == moments.state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -32,14 +33,32 @@ def test_the_openapi_document_is_valid_and_complete(trained: Trained) -> None:
         "/datasets/{name}/versions/{version}/quarantine/{item}/{sample}",
         "/runs",
         "/runs/{run_id}",
+        "/batches",
+        "/batches/{model}/{job}",
+        "/batches/{model}/{job}/errors",
         "/models",
         "/models/{name}",
         "/models/{name}/predict",
+        "/ping",
+        "/invocations",
+        "/endpoints/{name}/invocations",
         "/tokens",
         "/tokens/{token_id}",
+        "/tokens/{token_id}/rotation",
+        "/plans",
+        "/plans/{name}",
         "/audit",
         "/audit/verification",
-        "/models/{name}/aliases/production",
+        "/streams/dead-letters",
+        "/streams/dead-letters/replay",
+        "/models/{name}/aliases/{alias}",
+        "/models/{name}/canary",
+        "/models/{name}/ab",
+        "/models/{name}/shadow",
+        "/models/{name}/traffic",
+        "/models/{name}/versions/{version}/card",
+        "/models/{name}/versions/{version}/card.html",
+        "/models/{name}/versions/{version}/card.md",
         "/v2",
         "/v2/health/live",
         "/v2/health/ready",
@@ -55,6 +74,37 @@ def test_the_openapi_document_is_valid_and_complete(trained: Trained) -> None:
             is_open = path in ("/healthz", "/openapi.json")
             assert (operation.get("security") == []) == is_open
             assert ({"401", "403"} <= set(operation["responses"])) != is_open
+            assert {"200", "429", "500", "503"} <= set(operation["responses"])
+            assert ("415" in operation["responses"]) == ("requestBody" in operation)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "detail"),
+    [
+        ("[" * 100_000, "application/json", 400, "isn't valid JSON"),
+        ("9" * 5_000, "application/json", 400, "isn't valid JSON"),
+        ("{", "application/json; charset=utf-8", 400, "isn't valid JSON"),
+        ('{"name": "x"}', "application/json", 400, "Parameter body.scopes"),
+        ("a=b", "application/x-www-form-urlencoded", 415, "x-www-form-urlencoded"),
+        ("a=b", "multipart/form-data", 415, "multipart/form-data"),
+    ],
+)
+def test_a_body_that_cant_be_read_is_a_problem(
+    body: str, content_type: str, status: int, detail: str, trained: Trained
+) -> None:
+    answer = invoke("api", http_event("POST", "/tokens", body, headers={"content-type": content_type}))
+    problem = json.loads(answer["body"])
+    assert answer["statusCode"] == status == problem["status"]
+    assert answer["headers"]["Content-Type"] == "application/problem+json"
+    assert detail in problem["detail"]
+    assert problem["fix"]
+
+
+def test_a_body_that_isnt_text_is_a_problem(trained: Trained) -> None:
+    body = base64.b64encode(b'{"name": "\xff"}').decode()
+    answer = invoke("api", http_event("POST", "/tokens", body, isBase64Encoded=True))
+    assert answer["statusCode"] == 400
+    assert "isn't UTF-8: byte 10" in json.loads(answer["body"])["detail"]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,11 @@ def test_a_repeated_upload_event_starts_no_second_run(trained: Trained) -> None:
     assert [execution["name"] for execution in executions] == [trained.run["run_id"]]
 
 
+def test_an_event_of_a_model_that_is_gone_is_ignored(trained: Trained) -> None:
+    (outcome,) = invoke("import_model", event("import_model"))["outcomes"]
+    assert outcome["status"] == "ignored"
+
+
 def test_api_shows_the_run(trained: Trained) -> None:
     answer = invoke("api", event("api"))
     run = json.loads(answer["body"])
@@ -96,6 +101,19 @@ def test_predict_answers_with_a_class_and_probabilities(trained: Trained) -> Non
     assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_predict_stream_answers_into_the_stream_of_predictions(trained: Trained) -> None:
+    assert invoke("predict_stream", event("predict_stream")) == {"batchItemFailures": []}
+    kinesis = boto3.client("kinesis", region_name=REGION)
+    iterator = kinesis.get_shard_iterator(
+        StreamName="predictions", ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    (record,) = kinesis.get_records(ShardIterator=iterator)["Records"]
+    answer = json.loads(record["Data"])
+    assert (answer["id"], answer["model"], answer["version"]) == ("two", "digits", 1)
+    assert answer["predictions"][0]["label"] == "2"
+    assert record["PartitionKey"] == answer["key"] == "camera-1"
+
+
 @pytest.mark.parametrize(
     ("header", "allowed"),
     [
@@ -113,5 +131,5 @@ def test_authorize_takes_the_secret_and_nothing_else(header: str, allowed: bool,
     answer = invoke("authorize", request)
     assert answer["isAuthorized"] is allowed
     assert answer.get("context") == (
-        {"token": "root", "scopes": "admin", "per_minute": 0, "per_day": 0} if allowed else None
+        {"token": "root", "scopes": "admin", "per_minute": 0, "per_day": 0, "per_month": 0} if allowed else None
     )

@@ -44,6 +44,11 @@ SEQUENCES = NetworkSignature(
     ),
     task=CLASSES,
 )
+EVENTS = NetworkSignature(sequence=SequenceInput(steps=6, cardinalities=(4,)), task=CLASSES)
+SERIES = NetworkSignature(
+    sequence=SequenceInput(steps=10, mean=(1.0, -2.0), std=(2.0, 0.5), missing=(True, False), cardinalities=(3, 30)),
+    task=REGRESSION.task,
+)
 MIXED = NetworkSignature(
     numbers=NumbersInput(
         mean=(1.0, -2.0), std=(2.0, 0.5), missing=(True, True), fill=(2.5, None), bounds=(None, (-2.5, -1.0))
@@ -81,7 +86,11 @@ _NAMED = {
         for kind, signature in {"text": TEXTS, "mixed": MIXED}.items()
         for recipe in ("crnn", "fasttext", "linear", "mlp", "rnn", "text-cnn", "transformer")
     },
-    **{f"{recipe}-sequence": (recipe, SEQUENCES) for recipe in ("crnn", "linear", "mlp", "rnn", "transformer")},
+    **{
+        f"{recipe}-{kind}": (recipe, signature)
+        for kind, signature in {"sequence": SEQUENCES, "series": SERIES, "events": EVENTS}.items()
+        for recipe in ("crnn", "linear", "mlp", "rnn", "transformer")
+    },
 }
 NETWORKS = list(_NAMED.values())
 NETWORK_IDS = list(_NAMED)
@@ -109,7 +118,12 @@ def batch(signature: NetworkSignature, samples: int, seed: int = 0) -> dict[str,
         tensors["categories"] = codes
     if signature.tokens is not None:
         tensors["tokens"] = tokens(signature.tokens, samples, random)
-    if signature.sequence is not None:
+    if signature.sequence is not None and signature.sequence.cardinalities:
+        limits = signature.sequence.cardinalities
+        codes = random.integers(0, limits, (samples, signature.sequence.steps, len(limits)))
+        codes[-1, 0], codes[-1, 1] = -5, 1000
+        tensors["categories"] = codes
+    if signature.sequence is not None and signature.sequence.mean:
         mean, std = np.asarray(signature.sequence.mean), np.asarray(signature.sequence.std)
         values = mean + std * random.normal(size=(samples, signature.sequence.steps, len(mean)))
         values[0, 1::3, [index for index, happens in enumerate(signature.sequence.missing) if happens]] = np.nan

@@ -19,12 +19,14 @@ from shoal_core.graphs.signature import (
 )
 from shoal_core.graphs.training_step import forward_with_parameters
 from tests.unit.graphs.networks import (
+    EVENTS,
     IMAGES,
     MIXED,
     NETWORK_IDS,
     NETWORKS,
     REGRESSION,
     SEQUENCES,
+    SERIES,
     SMALL,
     TABLE,
     TEXTS,
@@ -244,6 +246,20 @@ def test_a_sequence_equals_numpy():
     features = np.concatenate([scaled, missing[..., :1]], axis=2).reshape(3, -1)
     expected = features @ forward.initial["output.weight"] + forward.initial["output.bias"]
     np.testing.assert_allclose(answer(forward, data), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_categories_of_a_sequence_are_one_hot_step_by_step():
+    forward = build_forward("linear", {}, EVENTS, seed=0)
+    codes = batch(EVENTS, 5)["categories"]
+    known = np.where((codes >= 0) & (codes < 4), codes, 0)
+    features = np.eye(4, dtype=np.float32)[known[..., 0]].reshape(5, -1)
+    expected = features @ forward.initial["output.weight"] + forward.initial["output.bias"]
+    np.testing.assert_allclose(answer(forward, {"categories": codes}), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_many_categories_of_a_sequence_are_embedded():
+    forward = build_forward("rnn", {"units": 3}, SERIES, seed=0)
+    assert forward.initial["categories1.table"].shape[0] == 30 and "categories0.table" not in forward.initial
 
 
 def test_a_bag_is_the_mean_of_the_tokens_that_are_there():

@@ -7,6 +7,8 @@ from shoal_core.errors import BadConfig
 def test_settings():
     assert parse_faults("") == EventFaults()
     assert parse_faults("duplicate-s3-events=0.5; delay-s3-events=0.2;seed=1") == EventFaults(0.5, 0.2, 1)
+    assert parse_faults("schedule-period=2") == EventFaults(schedule_period=2.0)
+    assert not parse_faults("schedule-period=2").any
 
 
 @pytest.mark.parametrize("text", ["lose-s3-events=1", "seed=x"])

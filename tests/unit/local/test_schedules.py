@@ -82,3 +82,10 @@ def test_what_is_enabled_stays_so_over_a_restart(store: StateStore) -> None:
     again.start()
     again.stop()
     assert client.describe_rule(Name="never")["State"] == "ENABLED"
+
+
+def test_a_period_of_its_own_fires_rules_early_and_only_enabled_ones(store: StateStore) -> None:
+    service = Lambda()
+    schedules = [Schedule("often", 300.0, "reader"), Schedule("never", 300.0, "other")]
+    early = ScheduleTimer(schedules, service, store, ACCOUNT, REGION, period=2.0)
+    assert [early.tick(now) for now in (0.0, 1.0, 2.0, 3.0, 4.5)] == [[], [], ["often"], [], ["often"]]

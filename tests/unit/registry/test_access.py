@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from shoal_core.errors import BadRequest, NotPermitted
 from shoal_core.registry.access import (
     Caller,
+    TokenView,
+    TokenWish,
     allows,
+    grace_end,
     hash_secret,
     is_valid,
+    make_plan,
     make_token,
+    new_secret,
     parse_token,
     require,
     required_scope,
@@ -21,29 +27,75 @@ from shoal_core.registry.access import (
 MOMENT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
 
+def make(name: str, scopes: list[str], **wishes: Any) -> tuple[TokenView, str, str]:
+    return make_token(TokenWish(name, scopes, **wishes), "root", MOMENT)
+
+
+def test_a_rotated_token_is_known_by_both_secrets_for_the_grace_time() -> None:
+    record, text, kept = make("ci", ["read"])
+    again, new_kept = new_secret(record.id)
+    (_, old), (identity, new) = parse_token(text) or ("", ""), parse_token(again) or ("", "")
+    assert identity == record.id
+    assert old != new
+    rotated = record.model_copy(update={"previous_until": grace_end(24, MOMENT)})
+    for hours, expected in ((0, True), (23, True), (24, False)):
+        moment = MOMENT + timedelta(hours=hours)
+        assert is_valid(rotated, new_kept, kept, new, moment)
+        assert is_valid(rotated, new_kept, kept, old, moment) is expected
+    at_once = record.model_copy(update={"previous_until": grace_end(0, MOMENT)})
+    assert not is_valid(at_once, new_kept, kept, old, MOMENT)
+    assert not is_valid(record, new_kept, "", old, MOMENT)
+    for hours in (-1, 169):
+        with pytest.raises(BadRequest, match="grace_hours"):
+            grace_end(hours, MOMENT)
+
+
+def test_a_plan_gives_limits_where_a_token_has_none() -> None:
+    plan = make_plan("gold", 60, None, 1000, MOMENT)
+    caller = Caller("x", ("read",), per_minute=5, per_day=10).with_plan(plan)
+    assert (caller.per_minute, caller.per_day, caller.per_month) == (5, 10, 1000)
+    assert Caller("x", ()).with_plan(plan).is_limited
+    assert not Caller("x", ()).with_plan(None).is_limited
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "reason"),
+    [
+        ("Gold", (1, None, None), "can't be a plan"),
+        ("", (1, None, None), "can't be a plan"),
+        ("gold", (None, None, None), "no limit"),
+        ("gold", (0, None, None), "per_minute is 0"),
+        ("gold", (None, None, 10**11), "per_month is"),
+    ],
+)
+def test_a_wrong_plan_is_named(name: str, limits: tuple[int | None, ...], reason: str) -> None:
+    with pytest.raises(BadRequest, match=reason):
+        make_plan(name, *limits, MOMENT)  # type: ignore[arg-type]
+
+
 def test_a_token_proves_itself_and_its_secret_is_nowhere() -> None:
-    record, text, kept = make_token("ci", ["read", "predict:digits", "read"], "root", MOMENT, days=1)
+    record, text, kept = make("ci", ["read", "predict:digits", "read"], days=1)
     parsed = parse_token(text)
     assert parsed is not None
     assert parsed[0] == record.id
     assert record.scopes == ["predict:digits", "read"]
-    assert is_valid(record, kept, parsed[1], MOMENT)
+    assert is_valid(record, kept, "", parsed[1], MOMENT)
     assert parsed[1] not in record.model_dump_json() + kept
-    assert not is_valid(record, kept, parsed[1][:-1] + "_", MOMENT) or parsed[1].endswith("_")
+    assert not is_valid(record, kept, "", parsed[1][:-1] + "_", MOMENT) or parsed[1].endswith("_")
 
 
 def test_two_tokens_differ() -> None:
-    first, second = (make_token("a", ["read"], "root", MOMENT)[1] for _ in range(2))
+    first, second = (make("a", ["read"])[1] for _ in range(2))
     assert first != second
 
 
 def test_a_token_ends() -> None:
-    record, text, kept = make_token("ci", ["read"], "root", MOMENT, days=1)
+    record, text, kept = make("ci", ["read"], days=1)
     secret = parse_token(text)[1]  # type: ignore[index]
-    assert is_valid(record, kept, secret, MOMENT + timedelta(hours=23, minutes=59))
-    assert not is_valid(record, kept, secret, MOMENT + timedelta(days=1))
+    assert is_valid(record, kept, "", secret, MOMENT + timedelta(hours=23, minutes=59))
+    assert not is_valid(record, kept, "", secret, MOMENT + timedelta(days=1))
     revoked = record.model_copy(update={"revoked_at": "2026-11-21T08:00:01.000Z"})
-    assert not is_valid(revoked, kept, secret, MOMENT)
+    assert not is_valid(revoked, kept, "", secret, MOMENT)
 
 
 @pytest.mark.parametrize("text", ["", "shoal_", "shoal_abc_def", "x" * 10_000, "shoal_abcdefghijkl_" + "é" * 43])
@@ -63,12 +115,13 @@ def test_what_isnt_a_token(text: str) -> None:
         ({"days": 0}, "days is 0"),
         ({"per_minute": -1}, "per_minute is -1"),
         ({"per_day": 10**10}, "per_day is"),
+        ({"per_month": 10**11}, "per_month is"),
     ],
 )
 def test_a_wrong_wish_is_named(changes: dict[str, object], reason: str) -> None:
-    arguments = {"name": "ci", "scopes": ["read"], "created_by": "root", "moment": MOMENT} | changes
+    arguments = {"name": "ci", "scopes": ["read"]} | changes
     with pytest.raises(BadRequest) as caught:
-        make_token(**arguments)  # type: ignore[arg-type]
+        make(**arguments)
     assert reason in caught.value.reason
     assert caught.value.fix
 

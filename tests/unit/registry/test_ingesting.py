@@ -382,3 +382,65 @@ def test_a_replay_of_no_version_is_refused(data: bytes) -> None:
     outcome = ingest("datasets/flowers/replay/r1/replay.yaml", data)
     assert outcome["status"] == "refused"
     assert "version" in outcome["reason"]
+
+
+def audited() -> list[tuple[str, str, str, str]]:
+    from shoal_core.aws.audit import Audit
+    from shoal_core.registry.audit import verify
+
+    entries = list(Audit().entries())
+    assert verify(entries).valid
+    return [(entry.action, entry.subject, entry.who, entry.source) for entry in entries]
+
+
+def test_who_began_a_version_and_from_where_is_recorded_once() -> None:
+    event = upload("datasets/flowers/rows.csv", CSV)
+    (outcome,) = invoke("ingest_upload", event)["outcomes"]
+    invoke("ingest_upload", event)
+    assert ingest("datasets/flowers/again.csv", CSV)["status"] == "unchanged"
+    run = run_of(outcome)
+    expected = ("dataset.begun", f"flowers/{run['version']}", "AWS:AIDAEXAMPLE", "127.0.0.1")
+    assert audited() == [expected]
+
+
+def test_what_waits_or_is_refused_begins_nothing() -> None:
+    ingest("datasets/flowers/red/1.png", b"x")
+    ingest("datasets/flowers/empty.csv", b"")
+    assert audited() == []
+
+
+def test_a_run_that_cant_be_recorded_isnt_started_and_the_event_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoal_core.aws.audit import Audit
+    from shoal_core.errors import Unavailable
+
+    def fail(*_: object, **__: object) -> None:
+        raise Unavailable("The audit record is written by too many at once.", "Try again.")
+
+    event = upload("datasets/flowers/rows.csv", CSV)
+    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(Audit, "record", fail)
+        invoke("ingest_upload", event)
+    assert executions() == []
+    (outcome,) = invoke("ingest_upload", event)["outcomes"]
+    assert outcome["run_id"] and len(executions()) == 1 and len(audited()) == 1
+
+
+def test_uploads_at_once_make_one_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoal_core.aws import audit as audit_module
+    from shoal_core.aws import table as table_module
+    from shoal_core.registry.audit import AuditLog
+    from tests.unit.aws.test_catalog import OneAtATime
+
+    begun = [(f"d{number}", f"{number:012x}") for number in range(24)]
+    client = OneAtATime(table_module.client("dynamodb"))
+    log: AuditLog = audit_module.Audit(patience=60)
+
+    def begin(named: tuple[str, str]) -> None:
+        subject = "/".join(named)
+        for _ in range(2):  # an event that comes twice
+            log.record("dataset.begun", subject, "AWS:AIDAEXAMPLE", "127.0.0.1", once=f"run {subject}")
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(12) as pool:
+        patch.setattr(table_module, "client", lambda service: client)
+        list(pool.map(begin, begun))
+    assert sorted(entry[1] for entry in audited()) == sorted("/".join(named) for named in begun)

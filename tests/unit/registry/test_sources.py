@@ -11,8 +11,9 @@ from typing import Any
 import boto3
 import pytest
 
+from shoal_core.aws.audit import Audit
 from tests.support.aws import REGION, Context, function, invoke, stack
-from tests.support.pipeline import http_event, ingest, upload
+from tests.support.pipeline import http_event, ingest, map_items, upload
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,8 @@ def source_executions() -> list[dict[str, Any]]:
 def read(task: dict[str, Any]) -> dict[str, Any]:
     """All states of the source state machine, in order."""
     plan = invoke("read_source", {"step": "plan", "task": task})
-    for segment in plan["segments"]:
+    assert plan["ready"]
+    for segment in map_items(plan):
         state = {"task": task, **segment, "done": False}
         while not state["done"]:
             state = invoke("read_source", {"step": "read", **state})
@@ -78,6 +80,8 @@ def test_an_s3_prefix_becomes_a_version_of_its_objects() -> None:
     ]
     assert all(file["etag"] and file["version"] is None for file in request["files"])
     assert request["config"]["seed"] == 3
+    (entry,) = Audit().entries()
+    assert (entry.action, entry.who, entry.source) == ("dataset.begun", "AWS:AIDAEXAMPLE", "127.0.0.1")
     dataset = api("/datasets/pets")
     assert (dataset["status"], dataset["note"]) == ("preparing", "")
     assert [entry["key"] for entry in api(f"/runs/{started['run_id']}")["source"]] == ["datasets/pets/dataset.yaml"]
@@ -302,7 +306,7 @@ def test_a_source_that_the_stack_may_not_read_tells_which_parameter_to_set(monke
         UploadStore("lake").describe("a")
     monkeypatch.setattr(scans.client("dynamodb"), "scan", refuse("Scan", "AccessDeniedException"))
     with pytest.raises(NotPermitted, match=r"parameter SourceTables .* table/things"):
-        next(scans.ScannedTables().pages("things", 0, 1, None))
+        next(scans.SourceTables().pages("things", 0, 1, None))
 
 
 def rule_state() -> str:

@@ -50,3 +50,13 @@ def test_a_failure_has_its_reason_and_a_fix(error: str, cause: str, reason: str,
     assert failure is not None
     assert (failure.stage, failure.error, failure.reason) == ("Train Shard", error, reason)
     assert fix in failure.fix
+
+
+def test_items_of_a_distributed_map_cost_a_transition_more_each() -> None:
+    def stage(name: str) -> dict[str, object]:
+        times = {"started_at": RUN["created_at"], "finished_at": RUN["updated_at"]}
+        return {"sk": f"STAGE#{name}", "name": name, "invocations": 4, "megabyte_ms": 0, **times}
+
+    run = {**RUN, "status": "running"}
+    inline, distributed = (run_view([run, stage(name)], "x86_64").cost_usd for name in ("Train Shard", "Write Shard"))
+    assert distributed - inline == pytest.approx(4 * 0.025 / 1_000)

@@ -10,17 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.aws import invoke, stack
-from tests.support.pipeline import http_event, ingest, run_of
+from tests.support.pipeline import http_event, ingest, prepare_data, run_of
 from tests.unit.data.builders import grey_png, image_members, zip_of
-
-
-def prepare(run: dict[str, str]) -> None:
-    """The states of the data, in the state machine's order."""
-    for item in invoke("plan_shards", run)["items"]:
-        invoke("write_shard", {**run, **item})
-    for shards in invoke("assign_samples", run)["items"]:
-        invoke("pack_shard", {**run, **shards})
-    invoke("commit_dataset", run)
 
 
 def get(path: str, **query: str) -> dict[str, Any]:
@@ -35,11 +26,11 @@ def runs() -> Iterator[list[dict[str, str]]]:
     members["digits/9/001.png"] = b"\x89PNG cut short"
     with stack():
         first = run_of(ingest("datasets/pets/pets.zip", zip_of(members)))
-        prepare(first)
+        prepare_data(first)
         ingest("datasets/pets/replay/abc/digits/0/000.png", grey_png(99))
         outcome = ingest("datasets/pets/replay/abc/replay.yaml", f"version: '{first['version']}'".encode())
         second = run_of(outcome)
-        prepare(second)
+        prepare_data(second)
         yield [first, second]
 
 
@@ -106,11 +97,11 @@ def test_a_table_takes_mended_rows_beside_it(runs: list[dict[str, str]]) -> None
     rows = [f"{number % 7},{number * 3 % 11},{'yes' if number % 7 > 3 else 'no'}" for number in range(80)]
     rows[10] += ",more"
     first = run_of(ingest("datasets/t/t.csv", "\n".join(["a,b,label", *rows]).encode()))
-    prepare(first)
+    prepare_data(first)
     ingest("datasets/t/replay/r1/t-mended.csv", b"a,b,label\n500,400,yes\n")
     replay = ingest("datasets/t/replay/r1/replay.yaml", f"version: '{first['version']}'".encode())
     assert replay["status"] == "started"
-    prepare(run_of(replay))
+    prepare_data(run_of(replay))
     reports = [get(f"/datasets/t/versions/{run['version']}/report")["body"] for run in (first, run_of(replay))]
     before, after = (json.loads(report)["kept"] for report in reports)
     assert after == before + 1

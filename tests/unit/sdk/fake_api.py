@@ -26,12 +26,21 @@ class FakeApi:
         self.runs: list[dict[str, Any]] = []
         self.latest: dict[str, str] = {}
         self.reading: dict[str, int] = {}
+        self.imported: set[str] = set()
+        self.traffic: dict[str, Any] = {
+            "model": "digits",
+            "production": 1,
+            "aliases": {"production": 1, "candidate": 2},
+            "shares": [{"version": 1, "percent": 100.0}],
+        }
         self.script: list[dict[str, Any]] = [{"status": "succeeded", "metrics": METRICS}]
         self.labels: list[str] | None = None
         self.requests: list[tuple[str, str, str, bytes]] = []
         self.report: dict[str, Any] = {}
         self.quarantine: list[dict[str, Any]] = []
         self.ingesting = True
+        self.batches: list[dict[str, Any]] = []
+        self.batch_script: list[dict[str, Any]] = [{"status": "succeeded"}]
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -66,6 +75,19 @@ class FakeApi:
                 for key, item in objects.items()
             ]
             self.runs.insert(0, self.new_run(dataset, version, source))
+
+    def import_models(self) -> None:
+        """What import_model does: a run per .onnx file, named by key and S3 version; one called `bad` is refused."""
+        for item in self.s3.list_objects_v2(Bucket=self.bucket, Prefix="models/").get("Contents", []):
+            key, name = item["Key"], item["Key"].split("/")[1]
+            version = self.s3.head_object(Bucket=self.bucket, Key=key)["VersionId"]
+            run_id = f"import-{hashlib.sha256(f'{key}{chr(10)}{version}'.encode()).hexdigest()[:12]}"
+            if key.endswith(".onnx") and all(run["run_id"] != run_id for run in self.runs):
+                run = self.new_run("", "", [{"key": key, "version": version, "size": item["Size"]}])
+                failure = {"stage": "Import Model", "error": "BadModel", "reason": "It is bad.", "fix": "Mend it."}
+                ended = {"status": "failed", "failure": failure} if name == "bad" else {"status": "succeeded"}
+                self.runs.insert(0, run | {"run_id": run_id, "model": {"name": name, "version": 1}} | ended)
+                self.imported.add(name)
 
     def is_read(self, dataset: str, config: str) -> bool:
         """Whether dataset.yaml names a source, and that is read by now: at the fourth look."""
@@ -107,6 +129,31 @@ class FakeApi:
             "failure": None,
         }
 
+    def ingest_batches(self, model: str | None) -> list[dict[str, Any]]:
+        """What ingest_upload does for `batch/`: one job per archive, table or batch.yaml, newest first."""
+        listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix="batch/").get("Contents", [])
+        keys = [item["Key"] for item in listed]
+        for key in keys:
+            folder, _, name = key.rpartition("/")
+            loose = not any(other.startswith(f"{folder}/") and other.endswith((".zip", ".csv")) for other in keys)
+            known = any(source["key"] == key for job in self.batches for source in job["source"])
+            if known or not (name.endswith((".zip", ".csv")) or (name == "batch.yaml" and loose)):
+                continue
+            version = self.s3.head_object(Bucket=self.bucket, Key=key)["VersionId"]
+            job = folder.removeprefix("batch/")
+            entry = {"id": job, "model": job.split("/")[0], "job": job.split("/")[1], "status": "running"}
+            entry |= {"stage": "Predict Batch", "created_at": "2026-11-21T08:00:00Z", "seconds": 2.0, "cost_usd": 2e-5}
+            entry |= {"source": [{"key": key, "version": version, "size": 1}], "pieces_done": 1, "pieces_total": 4}
+            self.batches.insert(0, entry | {"records": 100, "errors": 0, "seconds_left": 6.0, "warnings": []})
+        return [job for job in self.batches if model in (None, job["model"])]
+
+    def batch(self, job_id: str) -> dict[str, Any] | None:
+        """One step of the batch script per look at a job."""
+        job = next((job for job in self.batches if job["id"] == job_id), None)
+        if job is not None and job["status"] == "running":
+            job.update(self.batch_script.pop(0) if len(self.batch_script) > 1 else self.batch_script[0])
+        return job
+
     def advance(self, run: dict[str, Any]) -> dict[str, Any]:
         """One step of the script per look at a run."""
         if run["status"] in ("waiting", "running") and self.script:
@@ -140,6 +187,7 @@ class FakeApi:
                 runs = [run for run in self.runs if dataset in (None, run["dataset"])]
                 return 200, "application/json", {"runs": runs}
             case ["runs", run_id]:
+                self.import_models()
                 run = next((run for run in self.runs if run["run_id"] == run_id), None)
                 return run and (200, "application/json", self.advance(run))
             case ["datasets"]:
@@ -160,12 +208,53 @@ class FakeApi:
                 return 200, "application/json", {"samples": self.quarantine[first : first + 2], "after": after}
             case ["datasets", _, "versions", _, "quarantine", item, sample]:
                 return 200, "application/octet-stream", f"bytes of {item}/{sample}".encode()
+            case ["batches"]:
+                return 200, "application/json", {"batches": self.ingest_batches(query.get("model", [None])[0])}
+            case ["batches", model, job]:
+                found = self.batch(f"{model}/{job}")
+                return found and (200, "application/json", found)
+            case ["batches", _, _, "errors"]:
+                entry = {"file": "a.csv", "place": "line 3", "code": "bad_value", "reason": "Bad.", "fix": "Mend it."}
+                return 200, "application/json", {"errors": [{**entry, "raw": "x"}], "total": 1}
             case ["models"]:
                 entry = {"name": "digits", "production": 1, "versions": 1, "task": "classification"}
                 entry |= {"metrics": METRICS, "updated_at": "2026"}
                 return 200, "application/json", {"models": [entry]}
+            case ["models", name] if name in self.imported:
+                version = {"version": 1, "task": "tensors", "promotion": {"decision": "production", "reason": "first"}}
+                version |= {
+                    "signature": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], "outputs": []}
+                }
+                told = {
+                    "from": "PyTorch",
+                    "version": "2.13",
+                    "by": "torch.onnx",
+                    "max_difference": 3e-8,
+                    "same_label": 1,
+                }
+                file = {"operators": {"MatMul": 1}, "opsets": {"ai.onnx": 17}, "parameters": 8, "producer": "pytorch"}
+                file |= {"told": {"shoal.converted": json.dumps(told)}}
+                lineage = {"upload": {"key": f"models/{name}/x/{name}.onnx"}, "file": file}
+                version |= {"created_at": "2026", "bytes": 9, "lineage": lineage}
+                lineage |= {"inferred": ["task: regression"], "warnings": ["It draws random numbers."]}
+                refused = [{"at": "2026", "reason": "It was hostile.", "fix": "Mend it.", "error": "BadModel"}]
+                entry = {"name": name, "aliases": {"production": 1}, "versions": [version], "refused": refused}
+                return 200, "application/json", entry
             case ["models", "digits"]:
                 return 200, "application/json", {"name": "digits", "aliases": {"production": 1}, "versions": []}
+            case ["models", "digits", "aliases", alias]:
+                asked = json.loads(body or b"{}").get("version")
+                moved = {"model": "digits", "alias": alias, "before": 1, "version": asked}
+                return 200, "application/json", moved
+            case ["models", "digits", "canary" | "ab" | "shadow" | "traffic"]:
+                return 200, "application/json", self.traffic
+            case ["models", "digits", "versions", "1", form] if form.startswith("card"):
+                cards = {
+                    "card": ("application/json", {"model": "digits", "version": 1}),
+                    "card.html": ("text/html", b"<!doctype html><title>card</title>"),
+                    "card.md": ("text/markdown", b"# digits, version 1\n"),
+                }
+                return 200, *cards[form]
             case ["models", "digits", "predict"] if method == "POST":
                 return self.predict(headers.get("Content-Type"), body)
         return None
@@ -198,7 +287,7 @@ class FakeApi:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_POST = do_GET
+            do_POST = do_DELETE = do_GET
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""

@@ -1,10 +1,15 @@
 import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
 
-from shoal import BadRequest, ConnectionFailed, NotAuthorised, NotFound
-from shoal.connection import connect_local, connect_stack
+from shoal import BadRequest, ConnectionFailed, NotAuthorised, NotFound, ServiceFailed
+from shoal.connection import Connection, connect_local, connect_stack
 
 
 def test_the_cloud_is_found_from_a_folder_below(cloud, monkeypatch, tmp_path):
@@ -54,6 +59,67 @@ def test_a_proxy_is_for_the_internet_only(cloud, monkeypatch):
     connection = connect_local()
     assert connection.request("GET", "/runs") == {"runs": []}
     assert connection.s3.list_objects_v2(Bucket=cloud["bucket"])["KeyCount"] == 0
+
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@contextmanager
+def answering(answers: Callable[[int], Answer]) -> Iterator[tuple[Connection, list[str]]]:
+    """A connection to a server that answers its first request with `answers(1)` and so on; and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.path)
+            status, headers, body = answers(len(asked))
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield replace(connect_local(), api=f"http://127.0.0.1:{server.server_port}"), asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def stumbling(cloud):
+    """A server that answers twice as when a function dies, then well."""
+    died, well = (500, {}, b'{"message": "Internal Server Error"}'), (200, {}, b'{"it": "is"}')
+    with answering(lambda number: died if number < 3 else well) as found:
+        yield found
+
+
+def test_a_prediction_is_asked_for_again_when_a_function_dies(stumbling):
+    connection, asked = stumbling
+    assert connection.request("POST", "/models/birds/predict", body=b"{}") == {"it": "is"}
+    assert asked == ["/models/birds/predict"] * 3
+
+
+def test_what_changes_something_is_asked_for_once(stumbling):
+    connection, asked = stumbling
+    with pytest.raises(ServiceFailed):
+        connection.request("POST", "/models/birds/rollback", body=b"{}")
+    assert asked == ["/models/birds/rollback"]
+
+
+def test_a_limit_that_is_used_up_is_told_at_once(cloud):
+    told = {"detail": "Token 'a' has made its 5 requests per month.", "fix": "Send fewer, or wait 2,000,000 seconds."}
+    limited = (429, {"Retry-After": "2000000"}, json.dumps(told).encode())
+    with answering(lambda number: limited) as (connection, asked):
+        with pytest.raises(BadRequest, match="has made its 5 requests per month"):
+            connection.request("POST", "/models/birds/predict", body=b"{}")
+        assert asked == ["/models/birds/predict"]
 
 
 @pytest.fixture

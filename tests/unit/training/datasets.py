@@ -81,6 +81,24 @@ def waves(samples: int, seed: int = 0) -> Tensors:
     return {"sequence": sequence.astype(np.float32), "target": target.astype(np.int64)}
 
 
+def visits(samples: int, seed: int = 0) -> Tensors:
+    """Windows of what happened beside a number: the event that comes most often tells the class.
+
+    `sequence` float32 [N, 10, 1], `categories` int64 [N, 10, 2], `target` int64 [N].
+    """
+    generator = np.random.default_rng(seed)
+    target = np.arange(samples) % 3
+    events = np.where(
+        generator.random((samples, 10)) < 0.6, target[:, None] + 1, generator.integers(0, 4, (samples, 10))
+    )
+    pages = generator.integers(0, 31, (samples, 10))
+    return {
+        "sequence": generator.normal(size=(samples, 10, 1)).astype(np.float32),
+        "categories": np.stack([events, pages], axis=2).astype(np.int64),
+        "target": target.astype(np.int64),
+    }
+
+
 def profiles(samples: int, seed: int = 0) -> Tensors:
     """A table of everything, with three labels that a number, a category and a token tell: `target` uint8 [N, 3]."""
     generator = np.random.default_rng(seed)
@@ -111,6 +129,20 @@ def sequence_spec() -> PreprocessingSpec:
     return PreprocessingSpec(
         kind="sequence", sequence=SequenceInput(time="t", window=12, numbers=columns), target=target_spec(3)
     )
+
+
+def visits_spec() -> PreprocessingSpec:
+    """Windows of 10 rows of a number and two categories, of which one is embedded."""
+    window = SequenceInput(
+        time="t",
+        window=10,
+        numbers=(NumberColumn(name="x0"),),
+        categories=(
+            CategoryColumn(name="event", categories=("buy", "cart", "view")),
+            CategoryColumn(name="page", categories=tuple(f"p{index:02d}" for index in range(30))),
+        ),
+    )
+    return PreprocessingSpec(kind="sequence", sequence=window, target=target_spec(3))
 
 
 def profile_spec() -> PreprocessingSpec:
@@ -154,9 +186,10 @@ def commit(
     splits: Mapping[str, Tensors],
     shard_samples: int = 64,
     config: DatasetConfig | None = None,
+    version: str = VERSION,
 ) -> Manifest:
     """Write shards and manifest."""
-    keys = DatasetKeys(DATASET, VERSION)
+    keys = DatasetKeys(DATASET, version)
     files: dict[str, tuple[ShardFile, ...]] = {}
     for split, tensors in splits.items():
         entries = []
@@ -175,7 +208,7 @@ def commit(
         files[split] = tuple(entries)
     manifest = Manifest(
         dataset=DATASET,
-        version=VERSION,
+        version=version,
         spec=spec,
         config=config or DatasetConfig(),
         train=files.get("train", ()),

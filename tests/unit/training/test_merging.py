@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shoal_core.errors import BadInput, NotFound, TrainingDiverged
+from shoal_core.errors import BadInput, NotFound, TrainingDiverged, WorkersLost
 from shoal_core.keys import RunKeys
 from shoal_core.training.checkpoints import Checkpoint, Update
 from shoal_core.training.finishing import export_checkpoint
@@ -17,6 +17,7 @@ from shoal_core.training.rounds import (
     read_checkpoint,
     read_manifest,
     train_round,
+    train_shard,
     worker_batches,
 )
 from shoal_core.training.sessions import session_of
@@ -269,6 +270,94 @@ def test_the_moving_average_is_scored_and_exported_but_not_trained_from():
     assert not plain.exists(keys.average(1))
 
 
+def test_the_last_rounds_are_averaged_equally():
+    store, settings, _ = classification_run(rounds=5, swa=0.5)
+    run_all(store, settings)
+    keys = RunKeys(RUN)
+    assert [store.exists(keys.average(round_)) for round_ in range(1, 6)] == [False, False, True, True, True]
+    raw = [read_checkpoint(store, RUN, round_).parameters["weight"].astype(np.float64) for round_ in (3, 4, 5)]
+    average = Checkpoint.decode(store.read(keys.average(5)), "average")
+    np.testing.assert_allclose(average.parameters["weight"], sum(raw) / 3, rtol=1e-5)
+    best = read_round(store, RUN, 5).best_round
+    model = store.read(keys.model)
+    served = read_checkpoint(store, RUN, best)
+    if best >= 3:
+        served = Checkpoint.decode(store.read(keys.average(best)), "average")
+    export_checkpoint(store, settings, served)
+    assert store.read(keys.model) == model
+
+
+@pytest.mark.parametrize("compression", ["bf16", "int8"])
+def test_a_run_with_small_updates_learns_as_well(compression):
+    plain, settings, _ = classification_run(rounds=4)
+    run_all(plain, settings)
+    store, settings, _ = classification_run(rounds=4, compression=compression)
+    run_all(store, settings)
+    keys = RunKeys(RUN)
+    expected = read_checkpoint(plain, RUN, 4).parameters["weight"]
+    found = read_checkpoint(store, RUN, 4).parameters["weight"]
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+    again, settings, _ = classification_run(rounds=4, compression=compression)
+    run_all(again, settings, backwards=True)
+    assert again.objects == store.objects
+    again.objects.pop(keys.update(4, 1))
+    train_all(again, settings, 4)  # a worker that died before its update was there
+    assert again.objects == store.objects
+
+
+def test_a_round_goes_on_without_a_lost_worker_where_that_is_asked_for():
+    store, settings, _ = classification_run(workers=2, lost_workers="go_on")
+    train_all(store, settings, 1)
+    other, _, _ = classification_run(workers=2, lost_workers="go_on")
+    train_shard(other, RUN, 1, 0)
+    for each in (store, other):  # an update that came late isn't merged: a repeated merge decides the same
+        merge_round(each, RUN, 1, {1: "Runtime.OutOfMemory"})
+    assert store.read(RunKeys(RUN).checkpoint(1)) == other.read(RunKeys(RUN).checkpoint(1))
+    assert read_round(store, RUN, 1).lost == (1,)
+    alone = Update.decode(store.read(RunKeys(RUN).update(1, 0)), "update")
+    np.testing.assert_array_equal(read_checkpoint(store, RUN, 1).parameters["weight"], alone.parameters["weight"])
+    train_all(store, settings, 2)
+    merge_round(store, RUN, 2)
+    assert read_round(store, RUN, 2).lost == ()
+
+
+@pytest.mark.parametrize("died", ["before its update", "after it"])
+def test_small_updates_go_on_after_a_lost_worker(died):
+    store, settings, _ = classification_run(workers=2, lost_workers="go_on", compression="int8")
+    train_shard(store, RUN, 1, 0)
+    if died == "after it":
+        train_shard(store, RUN, 1, 1)
+    merge_round(store, RUN, 1, {1: "Sandbox.Timedout"})
+    train_all(store, settings, 2)
+    merge_round(store, RUN, 2)
+    assert read_round(store, RUN, 2).lost == ()
+    # What rounding lost of the update that wasn't merged has no part in it.
+    alone, settings, _ = classification_run(workers=2, lost_workers="go_on", compression="int8")
+    train_shard(alone, RUN, 1, 0)
+    merge_round(alone, RUN, 1, {1: "Sandbox.Timedout"})
+    train_all(alone, settings, 2)
+    key = RunKeys(RUN).update(2, 1)
+    assert store.read(key) == alone.read(key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost", "reason"),
+    [
+        ({}, {1: "Sandbox.Timedout"}, r"lost workers in round 1.*: 1 \(Sandbox.Timedout\)\."),
+        ({"lost_workers": "go_on"}, {0: "a", 1: "b", 3: "c"}, "the others hold 25% .*, and 50% are needed"),
+    ],
+)
+def test_too_many_lost_workers_end_the_run(changes, lost, reason):
+    store, _, _ = classification_run(workers=4, **changes)
+    train_shard(store, RUN, 1, 2)
+    if "lost_workers" not in changes:
+        for worker in (0, 3):
+            train_shard(store, RUN, 1, worker)
+    with pytest.raises(WorkersLost, match=reason):
+        merge_round(store, RUN, 1, lost)
+    assert not store.exists(RunKeys(RUN).checkpoint(1))
+
+
 def test_the_moving_average_outlives_a_bad_round():
     store, settings, _ = classification_run(rounds=10, ema=0.9)
     train_all(store, settings, 1)
@@ -280,7 +369,9 @@ def test_the_moving_average_outlives_a_bad_round():
     assert records[1].validation["accuracy"] == pytest.approx(records[0].validation["accuracy"], abs=0.1)
 
 
-@pytest.mark.parametrize("changes", [{"ema": 0.7}, {"schedule": "plateau", "decay_rounds": 1, "patience": 4}])
+@pytest.mark.parametrize(
+    "changes", [{"ema": 0.7}, {"swa": 0.4}, {"schedule": "plateau", "decay_rounds": 1, "patience": 4}]
+)
 def test_a_merge_that_is_repeated_from_nothing_decides_the_same(changes):
     store, settings, _ = classification_run(rounds=6, **changes)
     run_all(store, settings)

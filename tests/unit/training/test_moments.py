@@ -9,7 +9,7 @@ from shoal_core.data.manifest import QUANTILES, Manifest, NumberSummary
 from shoal_core.errors import BadDataset
 from shoal_core.graphs.signature import Multilabel
 from shoal_core.training.moments import clipped_moments
-from shoal_core.training.starting import signature_of
+from shoal_core.training.signatures import signature_of
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import commit, profile_spec, profiles, sequence_spec, summary, waves
 

@@ -33,11 +33,16 @@ def test_every_candidate_is_measured_and_one_is_served() -> None:
     assert [candidate.name for candidate in result.candidates] == [
         "float32",
         "float32-optimized",
+        "pruned",
         "int8-static",
         "int8-dynamic",
     ]
     assert (result.split, result.samples, result.metric) == ("validation", 60, "accuracy")
+    # One layer alone has no outputs that another one reads.
+    assert "No layer has channels that can go" in (result.candidate("pruned").reason or "")
     for candidate in result.candidates:
+        if candidate.name == "pruned":
+            continue
         assert candidate.metric is not None
         assert candidate.bytes
         assert set(candidate.latency_ms) == ({"1", "64"} if candidate.accepted else set())
@@ -98,7 +103,7 @@ def test_a_truly_broken_quantisation_is_caught() -> None:
 def test_int8_can_be_refused() -> None:
     store, settings, manifest = classification_run()
     store.write(RunKeys(RUN).model, model())
-    wishes = manifest.config.optimize.model_copy(update={"int8": False})
+    wishes = manifest.config.optimize.model_copy(update={"int8": False, "prune": False})
     changed = manifest.model_copy(update={"config": manifest.config.model_copy(update={"optimize": wishes})})
     (key,) = [key for key in store.objects if key.endswith("manifest.json")]
     store.write(key, changed.encode())

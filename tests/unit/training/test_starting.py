@@ -35,6 +35,8 @@ from tests.unit.training.datasets import (
     sequence_spec,
     table_spec,
     text_spec,
+    visits,
+    visits_spec,
     waves,
 )
 
@@ -45,6 +47,7 @@ SPECS = {
     "numbers": table_spec(classes=0),
     "text": text_spec(),
     "sequence": sequence_spec(),
+    "visits": visits_spec(),
     "labels": profile_spec(),
 }
 MAKERS = {
@@ -53,6 +56,7 @@ MAKERS = {
     "numbers": lines,
     "text": reviews,
     "sequence": waves,
+    "visits": visits,
     "labels": profiles,
 }
 
@@ -99,7 +103,7 @@ def start(store: MemoryStore) -> RoundState:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("kind", ["image", "classes", "numbers", "text", "sequence", "labels"])
+@pytest.mark.parametrize("kind", ["image", "classes", "numbers", "text", "sequence", "visits", "labels"])
 def test_the_whole_way(kind, workers):
     the_whole_way(kind, workers)
 

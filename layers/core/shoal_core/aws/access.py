@@ -12,15 +12,23 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import ApiGatewayResolver, Response
 
+from shoal_core.aws.config import environment
+from shoal_core.aws.handler import logger
 from shoal_core.aws.secrets import api_token
 from shoal_core.aws.tokens import Tokens
+from shoal_core.errors import Unavailable
 from shoal_core.registry.access import ADMIN, ROOT, Caller, is_valid, parse_token, require
+from shoal_core.registry.jwt_claims import JwtRefused
+
+if TYPE_CHECKING:
+    from shoal_core.aws.oidc import Issuer
 
 SCHEME = "bearer "
+LIMITS = ("per_minute", "per_day", "per_month")
 
 
 @cache
@@ -29,26 +37,71 @@ def tokens() -> Tokens:
     return Tokens()
 
 
+@cache
+def _issuer() -> Issuer | None:
+    settings = environment().oidc()
+    if not settings.is_on:
+        return None
+    # Only authorize has PyJWT, and only where JWTs are on is it needed.
+    from shoal_core.aws.oidc import Issuer
+
+    return Issuer(settings)
+
+
 def authenticate(header: str) -> Caller | None:
-    """The caller that an `Authorization` header proves, or None."""
-    given = header[len(SCHEME) :].strip() if header.lower().startswith(SCHEME) else ""
-    parsed = parse_token(given)
-    if parsed is None:
-        same = hmac.compare_digest(_digest(given), _digest(api_token()))
-        return Caller(ROOT, (ADMIN,)) if same and given else None
-    identity, secret = parsed
-    found = tokens().find(identity)
-    if found is None or not is_valid(*found, secret, datetime.now(UTC)):
+    """The caller that an `Authorization` header proves, or None: the stack's own token, one of its tokens, or a JWT.
+
+    Raises:
+        Unavailable: It can't be told, since the OIDC issuer or a service doesn't answer.
+    """
+    given = _bearer(header)
+    if parse_token(given) is not None:
+        return token_caller(header)
+    issuer = _issuer() if given.count(".") == 2 else None
+    if issuer is not None:
+        return _jwt_caller(issuer, given)
+    same = hmac.compare_digest(_digest(given), _digest(api_token()))
+    return Caller(ROOT, (ADMIN,)) if same and given else None
+
+
+def token_caller(header: str) -> Caller | None:
+    """The caller that a token of the catalog in an `Authorization` header proves, or None."""
+    parsed = parse_token(_bearer(header))
+    found = tokens().find(parsed[0]) if parsed else None
+    if parsed is None or found is None or not is_valid(*found, parsed[1], datetime.now(UTC)):
         return None
     record = found[0]
-    return Caller(record.id, tuple(record.scopes), record.per_minute, record.per_day)
+    caller = Caller(record.id, tuple(record.scopes), record.per_minute, record.per_day, record.per_month)
+    return _with_plan(caller, record.plan)
+
+
+def _jwt_caller(issuer: Issuer, given: str) -> Caller | None:
+    try:
+        return _with_plan(issuer.caller(given), environment().oidc_plan)
+    except JwtRefused as refused:
+        logger.warning("JWT refused", extra={"reason": str(refused)})
+        return None
+
+
+def _with_plan(caller: Caller, name: str | None) -> Caller:
+    """A caller with its plan's limits. Raises `Unavailable` where there is no such plan: nobody is let in unlimited."""
+    if not name:
+        return caller
+    plan = tokens().plan(name)
+    if plan is None:
+        raise Unavailable(f"Plan {name!r} doesn't exist.", f"Make it: `shoal plan set {name} --per-minute N`.")
+    return caller.with_plan(plan)
+
+
+def _bearer(header: str) -> str:
+    return header[len(SCHEME) :].strip() if header.lower().startswith(SCHEME) else ""
 
 
 def authorizer_answer(caller: Caller | None) -> dict[str, Any]:
     """What the authorizer answers (simple response); the context goes with the request to the function."""
     if caller is None:
         return {"isAuthorized": False}
-    limits = {"per_minute": caller.per_minute or 0, "per_day": caller.per_day or 0}
+    limits = {name: getattr(caller, name) or 0 for name in LIMITS}
     return {"isAuthorized": True, "context": {"token": caller.id, "scopes": " ".join(caller.scopes), **limits}}
 
 
@@ -61,8 +114,8 @@ def caller_of(event: Mapping[str, Any]) -> Caller | None:
     context = ((event.get("requestContext") or {}).get("authorizer") or {}).get("lambda") or {}
     if not context.get("token"):
         return Caller(ROOT, (ADMIN,)) if os.environ.get("AWS_SAM_LOCAL") == "true" else None
-    per_minute, per_day = int(context.get("per_minute") or 0), int(context.get("per_day") or 0)
-    return Caller(str(context["token"]), tuple(str(context["scopes"]).split()), per_minute or None, per_day or None)
+    limits = {name: int(context.get(name) or 0) or None for name in LIMITS}
+    return Caller(str(context["token"]), tuple(str(context["scopes"]).split()), **limits)
 
 
 def source_of(event: Mapping[str, Any]) -> str:
@@ -77,7 +130,7 @@ def checks_access(app: ApiGatewayResolver) -> None:
         event = app.current_event
         caller = caller_of(event.raw_event)
         require(caller, event.http_method, event.path)
-        if caller is not None and (caller.per_minute or caller.per_day):
+        if caller is not None and caller.is_limited:
             tokens().count_request(caller)
         return next_middleware(app)
 

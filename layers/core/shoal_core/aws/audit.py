@@ -10,6 +10,7 @@ Roles may put entries, and nothing may change or delete them (template.yaml).
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -21,7 +22,11 @@ from shoal_core.aws.table import Table, document, update_arguments
 from shoal_core.errors import Unavailable
 from shoal_core.registry.audit import GENESIS, AuditEntry
 
-_ATTEMPTS = 20
+# Seconds: how long a request over HTTP tries, and one that nobody waits for, as when 1,000 uploads end at once. An
+# entry takes about 10 ms, and one is written at a time.
+PATIENCE = 5.0
+EVENT_PATIENCE = 120.0
+_LONGEST_PAUSE = 1.0
 _PK = "AUDIT"
 _HEAD = "HEAD"
 
@@ -29,8 +34,9 @@ _HEAD = "HEAD"
 class Audit:
     """Appends to the audit record and reads it. Raises `Unavailable`."""
 
-    def __init__(self, table: Table | None = None) -> None:
+    def __init__(self, table: Table | None = None, patience: float = PATIENCE) -> None:
         self._table = table or Table()
+        self._patience = patience
 
     def record(
         self,
@@ -54,7 +60,8 @@ class Audit:
         Raises:
             Unavailable: Others wrote at the same time, again and again.
         """
-        for attempt in range(_ATTEMPTS):
+        deadline = time.monotonic() + self._patience
+        for attempt in itertools.count():
             if once is not None and self._table.get(_PK, f"ONCE#{once}") is not None:
                 return None
             head = self._table.get(_PK, _HEAD) or {"number": 0, "hash": GENESIS}
@@ -70,7 +77,9 @@ class Audit:
             ).sealed()
             if self._append(entry, once):
                 return entry
-            time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
+            if time.monotonic() > deadline:
+                break
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * 2 ** min(attempt, 10))))
         raise Unavailable("The audit record is written by too many at once.", "Try again.")
 
     def _append(self, entry: AuditEntry, once: str | None) -> bool:

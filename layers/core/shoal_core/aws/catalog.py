@@ -5,10 +5,12 @@ pk               sk              what
 DATASET#<name>   DATASET         the dataset: newest version, waiting for dataset.yaml or not
                  VERSION#<id>    one version: its run, samples, status
                  SCHEDULE        when its source is read again, and what asked for it
+SOURCE#<id>      SOURCE          why a segment of a source couldn't be read (statemachines/source.asl.yaml)
 RUN#<id>         RUN             one run: status, stage, settings, progress, outcome
                  STAGE#<name>    what a stage used: invocations, memory-time
                  ROUND#<n>       one round's loss and validation metrics
-MODEL#<name>     MODEL           the model: numbers reserved, the version that `production` points at
+MODEL#<name>     MODEL           the model: numbers reserved, its aliases and who shares the traffic
+                 CANARY          there while a canary is under way, so that it is found
                  VERSION#<n>     one version
                  RUN#<id>        the number reserved for a run: the guard against registering twice
 ```
@@ -22,21 +24,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shoal_core.aws.clock import now
-from shoal_core.aws.table import Table, document, update_arguments
-from shoal_core.errors import Conflict, NotFound, Unavailable
+from shoal_core.aws.model_catalog import ModelCatalog
+from shoal_core.aws.stages import StageBook
+from shoal_core.aws.table import document, update_arguments
+from shoal_core.errors import NotFound
 
 if TYPE_CHECKING:  # dozens of models that predict and authorize would build at every cold start and never use
-    from shoal_core.registry.records import ModelVersion, Source, VersionRun
+    from shoal_core.registry.records import Source, VersionRun
 
-_RESERVATION_ATTEMPTS = 20
 _STATUS = {"#status": "status"}
 
 
-class Catalog:
+class Catalog(ModelCatalog):
     """Reads and writes the catalog. Raises `NotFound` and `Unavailable`."""
-
-    def __init__(self, table: Table | None = None) -> None:
-        self._table = table or Table()
 
     # Datasets
 
@@ -207,31 +207,15 @@ class Catalog:
 
     def stage_started(self, run_id: str, stage: str) -> None:
         """Show where a run is. A run that has ended keeps its last stage."""
-        moment = now()
-        self._table.update(
-            f"RUN#{run_id}",
-            "RUN",
-            "SET stage = :stage, updated_at = :now",
-            {":stage": stage, ":now": moment, ":running": "running"},
-            condition="#status = :running",
-            names=_STATUS,
-        )
-        self._table.update(
-            f"RUN#{run_id}",
-            f"STAGE#{stage}",
-            "SET started_at = if_not_exists(started_at, :now), #name = :name",
-            {":now": moment, ":name": stage},
-            names={"#name": "name"},
-        )
+        self.book(run_id).started(stage)
 
     def add_usage(self, run_id: str, stage: str, milliseconds: int, memory_mb: int) -> None:
         """Add one invocation to what a stage used. A repeated invocation is paid for, so it counts again."""
-        self._table.update(
-            f"RUN#{run_id}",
-            f"STAGE#{stage}",
-            "SET finished_at = :now ADD invocations :one, megabyte_ms :used",
-            {":now": now(), ":one": 1, ":used": milliseconds * memory_mb},
-        )
+        self.book(run_id).used(stage, milliseconds, memory_mb)
+
+    def book(self, run_id: str) -> StageBook:
+        """The stages of a run."""
+        return StageBook(self._table, f"RUN#{run_id}", "RUN")
 
     def shards_planned(self, run_id: str, total: int) -> None:
         """Record into how many work items a dataset was planned."""
@@ -311,108 +295,6 @@ class Catalog:
         """The newest runs first."""
         found = self._table.newest("RUN", None if dataset else limit)
         return [item["run_id"] for item in found if dataset in (None, item["dataset"])][:limit]
-
-    # Models
-
-    def reserve_version(self, model: str, run_id: str) -> int:
-        """The number that a run's version of a model has: the same one each time it is asked."""
-        pk = f"MODEL#{model}"
-        for _ in range(_RESERVATION_ATTEMPTS):
-            guard = self._table.get(pk, f"RUN#{run_id}")
-            if guard:
-                return int(guard["version"])
-            counter = self._table.get(pk, "MODEL")
-            version = counter["reserved"] + 1 if counter else 1
-            step = update_arguments(
-                pk,
-                "MODEL",
-                "SET reserved = :version, #name = :name",
-                {":version": version, ":previous": version - 1, ":name": model},
-                condition="attribute_not_exists(pk) OR reserved = :previous",
-                names={"#name": "name"},
-            )
-            self._table.put_all_new([{"pk": pk, "sk": f"RUN#{run_id}", "version": version}], step)
-        raise Unavailable(f"Model {model!r}: too many runs register at once.", "Nothing to do: it is retried.")
-
-    def publish_version(self, model: str, version: ModelVersion) -> None:
-        """List a version whose files are all there, and point `production` at it.
-
-        A run that ends late doesn't replace the model of a later upload.
-        """
-        pk = f"MODEL#{model}"
-        record = document(version.model_dump(mode="json"))
-        upload = self._table.get(f"DATASET#{version.dataset}", f"VERSION#{version.dataset_version}") or {}
-        self._table.put_new({"pk": pk, "sk": f"VERSION#{version.version:06d}", "record": record})
-        self._table.update(
-            pk,
-            "MODEL",
-            "SET production = :version, published = :version, production_order = :order, task = :task, kind = :kind, "
-            "sort = :name, updated_at = :now",
-            {
-                ":order": upload.get("upload_order", ""),
-                ":version": version.version,
-                ":task": version.task,
-                ":kind": "MODEL",
-                ":name": model,
-                ":now": version.created_at,
-            },
-            condition="attribute_not_exists(production) OR production_order < :order "
-            "OR (production_order = :order AND published < :version)",
-        )
-
-    def move_production(self, model: str, version: int | None = None) -> tuple[int, int]:
-        """Point `production` at another version, at once and without a deployment.
-
-        A run that is registered late doesn't undo it; the next upload's model does.
-
-        Args:
-            model: The model.
-            version: Where to; None is the version that served before.
-
-        Returns:
-            The versions before and after.
-
-        Raises:
-            NotFound: No such model or version, or none that served before.
-            Conflict: Somebody else moves it right now.
-        """
-        pk = f"MODEL#{model}"
-        record = self._table.get(pk, "MODEL") or {}
-        before = self.alias(model)
-        target = version if version is not None else record.get("served_before")
-        if target is None or self._table.get(pk, f"VERSION#{target:06d}") is None:
-            wanted = "version that served before" if target is None else f"version {target}"
-            raise NotFound(f"Model {model!r} has no {wanted}.", f"See GET /models/{model} for its versions.")
-        if target == before:
-            return before, before
-        moved = self._table.update(
-            pk,
-            "MODEL",
-            "SET production = :version, served_before = :before, updated_at = :now",
-            {":version": target, ":before": before, ":now": now()},
-            condition="production = :before",
-        )
-        if not moved:
-            raise Conflict(f"Somebody else moves model {model!r} right now.", "Look at it, and try again.")
-        return before, target
-
-    def alias(self, model: str, alias: str = "production") -> int:
-        """The version that an alias points at. Raises `NotFound`."""
-        item = self._table.get(f"MODEL#{model}", "MODEL")
-        if item is None or alias not in item:
-            raise NotFound(f"Model {model!r} doesn't exist.", "See GET /models for those that do.")
-        return int(item[alias])
-
-    def model_items(self, model: str) -> list[dict[str, Any]]:
-        """A model's record and versions. Raises `NotFound`."""
-        items = list(self._table.query(f"MODEL#{model}"))
-        if not any(item["sk"].startswith("VERSION#") for item in items):
-            raise NotFound(f"Model {model!r} doesn't exist.", "See GET /models for those that do.")
-        return items
-
-    def model_names(self) -> list[str]:
-        """Names of all models, in order."""
-        return sorted(item["name"] for item in self._table.newest("MODEL"))
 
 
 def _new_run(run_id: str, dataset: str, version: str, source: Sequence[Source], moment: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
 
 from shoal_core.aws.config import environment
 from shoal_core.errors import Unavailable
@@ -29,9 +30,12 @@ _CONFIG = Config(
 _TRANSIENT = frozenset(
     {
         "InternalError",
+        "InternalFailure",
         "InternalServerError",
+        "LimitExceededException",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
+        "RequestThrottled",
         "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
@@ -42,14 +46,34 @@ _TRANSIENT = frozenset(
 )
 
 
+class _Loader(Loader):
+    """botocore's loader of service descriptions; by itself it looks through the folders of all 400 services first."""
+
+    def __init__(self) -> None:
+        super().__init__(include_default_search_paths=True)
+        self.asked: list[str] = []
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        """The services that were asked for; one that botocore doesn't know then has no description."""
+        return self.asked
+
+
+@cache
+def _loader() -> _Loader:
+    return _Loader()
+
+
 @cache
 def _session() -> botocore.session.Session:
-    return botocore.session.get_session()
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    return session
 
 
 @cache
 def client(service: str) -> Any:  # noqa: ANN401 - botocore makes its client types at run time
     """The client of a service, at the embedded cloud's endpoint where one is set."""
+    _loader().asked.append(service)
     return _session().create_client(service, endpoint_url=environment().endpoint_url or None, config=_CONFIG)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 
@@ -17,6 +18,14 @@ def start_execution(run_id: str, dataset: str, version: str) -> None:
     Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html (idempotent by name).
     """
     start_named(environment().state_machine_arn, run_id, {"run_id": run_id, "dataset": dataset, "version": version})
+
+
+def start_batch(model: str, job: str) -> None:
+    """Start the execution of a batch job; one that was started before is left alone."""
+    identity = hashlib.sha256(f"{model}/{job}".encode()).hexdigest()[:12]
+    # Names of executions may have 80 characters, and two names of 64 are longer.
+    name = f"{model[:30]}-{job[:30]}-{identity}"
+    start_named(environment().batch_state_machine_arn, name, {"model": model, "job": job})
 
 
 def start_named(machine: str, name: str, event: Mapping[str, object]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
@@ -16,8 +17,10 @@ from pydantic import ConfigDict
 from shoal_core.aws.catalog import Catalog
 from shoal_core.aws.config import environment, memory_mb
 from shoal_core.aws.s3 import S3Store
+from shoal_core.aws.stages import StageBook
 
 if TYPE_CHECKING:
+    from shoal_core.aws.batch_catalog import BatchCatalog
     from shoal_core.aws.uploads import UploadStore
 
 logger = Logger(service="shoal")
@@ -39,7 +42,17 @@ class RunEvent(BaseModel):
     version: str
 
 
+class BatchEvent(BaseModel):
+    """What every state of the batch state machine is given."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    model: str
+    job: str
+
+
 RunEventT = TypeVar("RunEventT", bound=RunEvent)
+BatchEventT = TypeVar("BatchEventT", bound=BatchEvent)
 
 
 @functools.cache
@@ -61,6 +74,14 @@ def uploads() -> UploadStore:
 def catalog() -> Catalog:
     """The catalog."""
     return Catalog()
+
+
+@functools.cache
+def batches() -> BatchCatalog:
+    """The catalog of batch jobs."""
+    from shoal_core.aws.batch_catalog import BatchCatalog  # most functions never see a job
+
+    return BatchCatalog()
 
 
 def framed(handler: Handler) -> Handler:
@@ -94,14 +115,9 @@ def stage(
 
     def decorate(function: Callable[[RunEventT], dict[str, Any]]) -> Handler:
         def measured(task: RunEventT, context: LambdaContext) -> dict[str, Any]:
-            started = time.perf_counter() - _init_seconds()
             logger.append_keys(run_id=task.run_id)
-            catalog().stage_started(task.run_id, name)
-            try:
+            with _accounted(name, catalog().book(task.run_id)):
                 answer = {**task.model_dump(include={"run_id", "dataset", "version"}), **function(task)}
-            finally:
-                milliseconds = round((time.perf_counter() - started) * 1000)
-                catalog().add_usage(task.run_id, name, milliseconds, memory_mb())
             if ends_run:
                 # Last: whoever sees that a run has succeeded sees all of it, this stage's time and cost included.
                 catalog().run_succeeded(task.run_id, answer["model"], answer["model_version"])
@@ -110,6 +126,31 @@ def stage(
         return framed(event_parser(model=event)(measured))
 
     return decorate
+
+
+def batch_stage(name: str, event: type[BatchEventT]) -> Callable[[Callable[[BatchEventT], dict[str, Any]]], Handler]:
+    """The same as `stage` for a state of statemachines/batch.asl.yaml."""
+
+    def decorate(function: Callable[[BatchEventT], dict[str, Any]]) -> Handler:
+        def measured(task: BatchEventT, context: LambdaContext) -> dict[str, Any]:
+            logger.append_keys(model=task.model, job=task.job)
+            with _accounted(name, batches().book(task.model, task.job)):
+                return {**task.model_dump(include={"model", "job"}), **function(task)}
+
+        return framed(event_parser(model=event)(measured))
+
+    return decorate
+
+
+@contextmanager
+def _accounted(name: str, book: StageBook) -> Iterator[None]:
+    """Show that a stage has begun, and add the invocation to what it used, also when it raises."""
+    started = time.perf_counter() - _init_seconds()
+    book.started(name)
+    try:
+        yield
+    finally:
+        book.used(name, round((time.perf_counter() - started) * 1000), memory_mb())
 
 
 def _init_seconds() -> float:

@@ -1,30 +1,25 @@
-"""The Open Inference Protocol over HTTP."""
+"""The Open Inference Protocol over HTTP; SageMaker's paths; what `POST /models/{name}/predict` shares with them."""
 
 from __future__ import annotations
 
 import base64
-from functools import cache
+import csv
+import io
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 
 from shoal_core import __version__
-from shoal_core.aws.config import memory_mb
-from shoal_core.aws.handler import artifacts, catalog
+from shoal_core.aws.doors import target_model
 from shoal_core.aws.problems import json_response
+from shoal_core.aws.traffic import answer, models
+from shoal_core.errors import BadRequest
 from shoal_core.serving.bodies import unpacked
 from shoal_core.serving.inference import infer, metadata, served, server_metadata
 from shoal_core.serving.protocol import HEADER_LENGTH
-from shoal_core.serving.sessions import ModelCache
 
 router = APIGatewayHttpRouter()  # type: ignore[no-untyped-call]
-
-
-@cache
-def models() -> ModelCache:
-    """The models of this process."""
-    return ModelCache(artifacts(), catalog(), memory_mb())
 
 
 def request_body(event: dict[str, Any]) -> bytes:
@@ -32,6 +27,44 @@ def request_body(event: dict[str, Any]) -> bytes:
     body = event.get("body") or ""
     data = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
     return unpacked(data, (event.get("headers") or {}).get("content-encoding", ""))
+
+
+def wanted_top(event: dict[str, Any]) -> int | None:
+    """`?top=K`: of how many classes probabilities are asked for; None for all. Raises `BadRequest`."""
+    given = (event.get("queryStringParameters") or {}).get("top")
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and 0 < len(given) < 7 and int(given)):
+        raise BadRequest(f"The parameter top is {given[:40]!r}.", "Give a whole number from 1 on, or leave it out.")
+    return int(given)
+
+
+def predictions_response(found: dict[str, Any], accept: str) -> Response[str]:
+    """Predictions as JSON, or where CSV is accepted first as a line per instance: the answer, and its probability."""
+    if accept.partition(";")[0].strip().lower() != "text/csv":
+        return json_response(found)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for prediction in found["predictions"]:
+        if "value" in prediction:
+            writer.writerow([prediction["value"]])
+        elif "labels" in prediction:
+            writer.writerow(prediction["labels"])
+        else:
+            writer.writerow([prediction["label"], prediction["probability"]])
+    return Response(200, "text/csv; charset=utf-8", text.getvalue())
+
+
+@router.get("/ping")
+def get_ping() -> Response[str]:
+    """That the server answers: SageMaker's health check, and a load balancer's."""
+    return json_response({"status": "ok"})
+
+
+@router.post("/invocations")
+def post_invocations() -> Response[str]:
+    """SageMaker's path, which `doors.answered` leads to the model's own; here are those that name no model."""
+    return json_response({"model": target_model(router.current_event.headers)})
 
 
 @router.get("/v2")
@@ -72,7 +105,11 @@ def post_infer(name: str, version: str | None = None) -> Response[Any]:
     """Tensors in, tensors out."""
     event = router.current_event
     length_of_json = event.headers.get(HEADER_LENGTH)
-    body, length = infer(served(models(), name, version), request_body(event.raw_event), length_of_json)
+    request = request_body(event.raw_event)
+    call = {"route": "infer", "header_length": length_of_json}
+    body, length = answer(
+        event.raw_event, name, version, call, request, lambda model: infer(model, request, length_of_json)
+    )
     if length is None:
         return Response(200, "application/json", body.decode())
     return Response(200, "application/octet-stream", body, headers={HEADER_LENGTH: str(length)})

@@ -11,19 +11,19 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 
 from shoal_core.aws.handler import artifacts
 from shoal_core.data.quality.quarantine import MAX_PAGE, QuarantinePage
-from shoal_core.registry.openapi import problem_responses
+from shoal_core.registry.openapi import answers
 from shoal_core.registry.reports import quarantine_of, quarantined_file, report_page
 
 router = APIGatewayHttpRouter()  # type: ignore[no-untyped-call]
-NOT_FOUND: Any = problem_responses(404, 503)
-BAD_QUERY: Any = problem_responses(400, 404, 503)
+NOT_FOUND: Any = answers(404, 503)
+BAD_QUERY: Any = answers(400, 404, 503)
 PAGE: Any = {
-    200: {"description": "One page, complete in itself", "content": {"text/html": {"schema": {"type": "string"}}}},
     **NOT_FOUND,
+    200: {"description": "One page, complete in itself", "content": {"text/html": {"schema": {"type": "string"}}}},
 }
 FILE: Any = {
+    **answers(404, 413, 503),
     200: {"description": "Its bytes", "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
-    **problem_responses(404, 413, 503),
 }
 # The page's own policy, in its head, also names its style sheet by hash; both hold.
 HEADERS = {

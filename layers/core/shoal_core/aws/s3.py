@@ -1,10 +1,11 @@
-"""`ObjectStore` over one S3 bucket."""
+"""`StreamStore` over one S3 bucket."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, BinaryIO, Self
 
 from botocore.exceptions import ClientError
@@ -18,6 +19,7 @@ _CHANGED = frozenset({"PreconditionFailed", "412"})
 _DENIED = frozenset({"AccessDenied", "403"})
 _READS = frozenset({"GetObject", "HeadObject"})
 READ_AHEAD = 1 << 20
+PART_BYTES = 16 * 1024**2
 
 
 class S3Store:
@@ -78,7 +80,7 @@ class S3Store:
             for page in client("s3").get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 yield from page.get("Contents", ())
 
-    def write(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+    def write(self, key: str, data: bytes | bytearray, content_type: str = "application/octet-stream") -> None:
         """Write or overwrite an object."""
         with self._named(key):
             client("s3").put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
@@ -99,6 +101,31 @@ class S3Store:
                 return False
             raise
         return True
+
+    def write_stream(self, key: str, chunks: Iterable[bytes], content_type: str = "application/octet-stream") -> None:
+        """Write or overwrite an object from its bytes in order, in memory of about `PART_BYTES`.
+
+        Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html (10,000 parts of at least 5 MB).
+        """
+        parts = _in_parts(chunks)
+        first = next(parts, b"")
+        second = next(parts, None)
+        if second is None:
+            self.write(key, first, content_type)
+            return
+        target = {"Bucket": self.bucket, "Key": key}
+        with self._named(key):
+            s3 = client("s3")
+            upload = {**target, "UploadId": s3.create_multipart_upload(**target, ContentType=content_type)["UploadId"]}
+            try:
+                done = [
+                    {"PartNumber": number, "ETag": s3.upload_part(**upload, PartNumber=number, Body=part)["ETag"]}
+                    for number, part in enumerate(chain((first, second), parts), 1)
+                ]
+                s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": done})
+            except BaseException:
+                s3.abort_multipart_upload(**upload)
+                raise
 
     @contextmanager
     def _named(self, key: str) -> Iterator[None]:
@@ -122,6 +149,18 @@ class S3Store:
                     f"Deploy the stack with the parameter SourceBuckets holding arn:aws:s3:::{self.bucket}.",
                 ) from error
             raise
+
+
+def _in_parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in parts of `PART_BYTES`, the last one shorter."""
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= PART_BYTES:
+            yield bytes(buffer[:PART_BYTES])
+            del buffer[:PART_BYTES]
+    if buffer:
+        yield bytes(buffer)
 
 
 class _RangeReader(io.RawIOBase):

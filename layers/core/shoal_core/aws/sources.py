@@ -49,7 +49,8 @@ class SourceStarter:
             if due > moment.isoformat():
                 continue
             noted = SourceTask.model_validate_json(item["task"])
-            task = SourceTask.of(noted.dataset, noted.key, noted.version, noted.trigger, due)
+            caller = noted.caller.model_copy(update={"source": "schedule"})
+            task = SourceTask.of(noted.dataset, noted.key, noted.version, noted.trigger, due, caller)
             self.start(task)
             self._catalog.schedule_advanced(noted.dataset, due, next_due(item["schedule_expression"], moment))
             started.append(task.execution)

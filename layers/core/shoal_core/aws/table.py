@@ -6,7 +6,9 @@ One table holds every record (single-table design): `pk` and `sk` name it, the i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,6 +19,9 @@ from shoal_core.errors import Unavailable
 
 # DynamoDB refuses to look for a longer partition key; names come from URLs, and nothing can be kept under such a one.
 MAX_PK_BYTES = 2048
+_GET_AT_ONCE, _PUT_AT_ONCE = 100, 25
+_BATCH_ATTEMPTS = 8
+_FIRST_WAIT = 0.05
 
 Value = str | int | set[int]
 Item = dict[str, Any]
@@ -72,6 +77,35 @@ class Table:
             )
         return decode(answer["Item"]) if "Item" in answer else None
 
+    def get_all(self, keys: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        """Those of many items that are there, read consistently, in no order."""
+        for start in range(0, len(keys), _GET_AT_ONCE):
+            part = [encode({"pk": pk, "sk": sk}) for pk, sk in keys[start : start + _GET_AT_ONCE]]
+            for answer in self._until_done(
+                "batch_get_item", "UnprocessedKeys", {self.name: {"Keys": part, "ConsistentRead": True}}
+            ):
+                yield from map(decode, answer["Responses"].get(self.name, ()))
+
+    def put_all(self, items: Iterable[Mapping[str, Value]]) -> None:
+        """Write or overwrite many items, each on its own."""
+        puts = [{"PutRequest": {"Item": encode(item)}} for item in items]
+        for start in range(0, len(puts), _PUT_AT_ONCE):
+            part = puts[start : start + _PUT_AT_ONCE]
+            list(self._until_done("batch_write_item", "UnprocessedItems", {self.name: part}))
+
+    def _until_done(self, operation: str, unprocessed: str, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The answers of a batch operation, asked again for what was left over. Raises `Unavailable`."""
+        for attempt in range(_BATCH_ATTEMPTS):
+            if attempt:
+                time.sleep(random.uniform(0.5, 1) * _FIRST_WAIT * 2**attempt)
+            with service_errors(f"Table {self.name}"):
+                answer: dict[str, Any] = getattr(client("dynamodb"), operation)(RequestItems=wanted)
+            yield answer
+            wanted = answer.get(unprocessed) or {}
+            if not wanted:
+                return
+        raise Unavailable(f"Table {self.name} is throttled.", "Nothing to do: it is retried.")
+
     def query(self, pk: str, first: str = "") -> Iterator[dict[str, Any]]:
         """Items of one partition in order of `sk`, from `first` on."""
         if len(pk.encode()) > MAX_PK_BYTES:
@@ -105,7 +139,7 @@ class Table:
         """Write an item unless its key is taken; False when it is."""
         return self.put_all_new([item])
 
-    def put_all_new(self, items: list[Mapping[str, Value]], *updates: Item) -> bool:
+    def put_all_new(self, items: Sequence[Mapping[str, Value]], *updates: Item) -> bool:
         """Write items and apply `updates` in one transaction; False when a key is taken or an update's condition fails.
 
         Raises:

@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from shoal_core.data.tables.formats import TABLE_SUFFIXES
 from shoal_core.errors import BadArchive
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -65,7 +66,7 @@ def judge_name(name: str) -> tuple[str, str, str]:
     folded = base.casefold()
     if judged[0] or folded[:1] == "." or folded in _JUNK or not (base or folder):
         return "junk", "", ""
-    if folded.endswith(_NESTED):
+    if folded.endswith(_NESTED) and not folded.endswith(TABLE_SUFFIXES):
         return "nested_archive", "it is an archive inside the archive", "Unpack it and pack its files directly."
     return _GOOD
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from shoal_core.data.assignment import Assignment, Move, ShardRange
 from shoal_core.data.balancing import Entries, guard_classes, guard_splits
 from shoal_core.data.config_types import SPLITS
+from shoal_core.data.cutting import MAX_ITEMS
 from shoal_core.data.deduping import in_order, judge, number_features
 from shoal_core.data.near_duplicates import NearFound, find_near_duplicates, near_wanted
 from shoal_core.data.pieces import (
@@ -52,8 +53,7 @@ DEFAULT_TRAIN_SHARDS = 4
 MIN_SHARD_SAMPLES = 64
 # A class with fewer samples than this in a large set might have none in training; fewer than one set in 10**40 has.
 RARE_CLASS = 1000
-# With 7 history events each, those of work items and of shards leave training its 20,000 of 25,000.
-MAX_PACK_ITEMS = 256
+MAX_PACK_ITEMS = MAX_ITEMS
 LEAST_EXAMPLES = 20
 _READERS = 8
 
@@ -131,9 +131,9 @@ def _assign(
 
 
 def pack_items(shards: int) -> list[tuple[int, int]]:
-    """Ranges (first, last) of shards, at most `MAX_PACK_ITEMS` of them, for one function call each."""
+    """Ranges (first, last) of shards, at least one and at most `MAX_PACK_ITEMS`, for one function call each."""
     size = max(1, math.ceil(shards / MAX_PACK_ITEMS))
-    return [(first, min(shards, first + size)) for first in range(0, shards, size)]
+    return [(first, min(shards, first + size)) for first in range(0, max(1, shards), size)]
 
 
 def shard_count(plan: Plan, layout: Layout, side: int, samples: int, scanned: int) -> int:

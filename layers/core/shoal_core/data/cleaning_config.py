@@ -10,12 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from shoal_core.data.config_types import ConfigModel, Flag, Integer, Name, Number
+from shoal_core.data.config_types import ConfigModel, Flag, ImageFit, Integer, Name, Number, TokenUnit
 
 ColumnKind = Literal["number", "category", "boolean", "date", "text", "ignore"]
-ImageFit = Literal["stretch", "pad", "cover"]
 ImageColor = Literal["grey", "rgb", "hsv", "ycbcr"]
-TokenUnit = Literal["word", "character"]
 Missing = Literal["median", "mean", "mode"]
 
 
@@ -152,10 +150,39 @@ class AugmentConfig(ConfigModel):
 class OptimizeConfig(ConfigModel):
     """What the served model may lose against the trained one for speed.
 
-    `int8` allows 8-bit weights and activations; `max_loss` is in points of the metric (hundredths of accuracy or F1,
-    percent of the error); `min_agreement` is the share of answers that must stay.
+    `prune` allows channels to be left out, `int8` 8-bit weights and activations; `max_loss` is in points of the metric
+    (hundredths of accuracy or F1, percent of the error); `min_agreement` is the share of answers that must stay.
     """
 
+    prune: Flag = True
     int8: Flag = True
     max_loss: Annotated[Number, Field(ge=0, le=100)] = 0.5
     min_agreement: Annotated[Number, Field(ge=0, le=1)] = 0.99
+
+
+PromoteMetric = Literal[
+    "accuracy", "precision", "recall", "f1", "micro_f1", "roc_auc", "pr_auc", "subset_accuracy", "r2",
+    "loss", "calibration_error", "hamming_loss", "rmse", "mae",
+]  # fmt: skip
+
+
+class PromoteConfig(ConfigModel):
+    """When a new version takes the place of the one in production.
+
+    With `auto` it must be better by `margin` points of `metric` (hundredths; percent of an error) on its own test
+    split; `always` lets the newest serve, `never` lets it wait as `candidate`. Without `metric` it is accuracy, micro
+    F1 or the root mean squared error.
+    """
+
+    mode: Literal["auto", "always", "never"] = "auto"
+    metric: PromoteMetric | None = None
+    margin: Annotated[Number, Field(ge=0, le=100)] = 0.0
+
+
+class CardConfig(ConfigModel):
+    """What only people know of a model: who answers for it, what it is for, and what it must not be used for."""
+
+    owner: Annotated[str, Field(max_length=200)] = ""
+    intended_use: Annotated[str, Field(max_length=4000)] = ""
+    limits: Annotated[str, Field(max_length=4000)] = ""
+    license: Annotated[str, Field(max_length=200)] = ""

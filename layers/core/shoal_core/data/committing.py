@@ -151,7 +151,7 @@ class _Outcome:
         return Report(
             dataset=plan.dataset,
             version=plan.version,
-            kind=plan.spec.kind,
+            kind=plan.spec.data_kind,
             task=plan.spec.target.task,
             files=file_reports(plan.source_name, drops, counts, self._kept),
             kept=self._kept,

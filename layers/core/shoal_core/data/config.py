@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from shoal_core.data.allowed import ALLOWED
 from shoal_core.data.cleaning_config import (
     AugmentConfig,
+    CardConfig,
     ColumnConfig,
     Expectation,
     ImageConfig,
@@ -22,15 +23,18 @@ from shoal_core.data.cleaning_config import (
     NearDuplicates,
     OptimizeConfig,
     OutlierConfig,
+    PromoteConfig,
     SequenceConfig,
     TextConfig,
 )
 from shoal_core.data.config_types import (
     ClassWeights,
+    Compression,
     ConfigModel,
     Flag,
     Integer,
     Loss,
+    LostWorkers,
     Name,
     Number,
     Optimizer,
@@ -102,6 +106,23 @@ class TrainingConfig(ConfigModel):
     decay_rounds: Annotated[Integer, Field(ge=1, le=500)] | None = None
     patience: Annotated[Integer, Field(ge=0, le=500)] | None = None
     ema: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    swa: Annotated[Number, Field(gt=0, le=1)] | None = None
+    compression: Compression | None = None
+    warm_start: Flag | None = None
+    lost_workers: LostWorkers | None = None
+
+
+class BudgetConfig(ConfigModel):
+    """What training may take: minutes by the clock, dollars on AWS; at least one of them."""
+
+    minutes: Annotated[Number, Field(gt=0, le=10_000)] | None = None
+    dollars: Annotated[Number, Field(gt=0, le=10_000)] | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> BudgetConfig:
+        if self.minutes is None and self.dollars is None:
+            raise ValueError("a budget is of minutes, of dollars, or both")
+        return self
 
 
 class DatasetConfig(ConfigModel):
@@ -118,7 +139,8 @@ class DatasetConfig(ConfigModel):
     task: Task | None = None
     target: Name | None = None
     separator: Annotated[str, Field(min_length=1, max_length=8, strict=True)] | None = None
-    recipe: Recipe | None = None
+    recipe: Recipe | Literal["auto"] | None = None
+    budget: BudgetConfig | None = None
     image_size: Annotated[tuple[Side, Side], BeforeValidator(_square)] | None = None
     image: ImageConfig = ImageConfig()
     labels: LabelsConfig | None = None
@@ -137,6 +159,8 @@ class DatasetConfig(ConfigModel):
     network: dict[str, Integer | str | list[Integer]] = Field(default={})
     training: TrainingConfig = TrainingConfig()
     optimize: OptimizeConfig = OptimizeConfig()
+    promote: PromoteConfig = PromoteConfig()
+    card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
     def _schedule_has_a_source(self) -> DatasetConfig:
@@ -203,6 +227,18 @@ def parse_config(data: bytes, name: str = "dataset.yaml") -> DatasetConfig:
         BadConfig: Not YAML, not a mapping, an unknown field (the nearest known one is suggested) or a value
             outside the allowed ones (which are listed).
     """
+    try:
+        return DatasetConfig.model_validate(read_yaml(data, name, _fields("")))
+    except ValidationError as error:
+        raise _bad_config(name, error) from error
+
+
+def read_yaml(data: bytes, name: str, fields: str) -> dict[str, Any]:
+    """The fields of a YAML file (UTF-8); an empty one has none. `fields` names those that there are, for messages.
+
+    Raises:
+        BadConfig: Too large, not YAML, or not a mapping.
+    """
     import yaml  # here, since predict reads models of this module at every cold start and never any YAML
 
     if len(data) > MAX_CONFIG_BYTES:
@@ -219,15 +255,12 @@ def parse_config(data: bytes, name: str = "dataset.yaml") -> DatasetConfig:
     except (ValueError, TypeError, RecursionError) as error:
         raise BadConfig(f"{name} isn't valid YAML: {error}.", "Write one `field: value` per line.") from error
     if value is None:
-        return DatasetConfig()
+        return {}
     if not isinstance(value, dict):
         raise BadConfig(
-            f"{name} holds a {type(value).__name__}, not fields.", f"Write `field: value` lines; fields: {_fields('')}."
+            f"{name} holds a {type(value).__name__}, not fields.", f"Write `field: value` lines; fields: {fields}."
         )
-    try:
-        return DatasetConfig.model_validate(value)
-    except ValidationError as error:
-        raise _bad_config(name, error) from error
+    return value
 
 
 def _fields(parent: str) -> str:

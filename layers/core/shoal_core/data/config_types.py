@@ -12,6 +12,10 @@ Optimizer = Literal["adam", "adamw", "sgd", "lion"]
 Loss = Literal["cross_entropy", "focal", "binary", "squared", "absolute", "huber"]
 ClassWeights = Literal["none", "balanced"]
 Schedule = Literal["cosine", "step", "plateau", "constant"]
+Compression = Literal["none", "bf16", "int8"]
+LostWorkers = Literal["fail", "go_on"]
+ImageFit = Literal["stretch", "pad", "cover"]
+TokenUnit = Literal["word", "character"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -37,4 +41,4 @@ Side = Annotated[int, Field(strict=True, ge=MIN_IMAGE_SIDE, le=MAX_IMAGE_SIDE)]
 class ConfigModel(BaseModel):
     """One mapping of `dataset.yaml`: unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

@@ -19,12 +19,15 @@ from shoal_core.store import ObjectStore
 PART_FILES = 10_000
 
 
-def write_part(artifacts: ObjectStore, dataset: str, files: Iterable[SourceFile]) -> ListingPart:
-    """Write one part of a listing; the same files end in the same object."""
+def write_part(
+    artifacts: ObjectStore, dataset: str, files: Iterable[SourceFile], folder: str | None = None
+) -> ListingPart:
+    """Write one part of a listing; the same files end in the same object. `folder` is where, if not with a dataset."""
     lines = [canonical_json(file.model_dump(mode="json", exclude_defaults=True)) for file in files]
     # Level 6 as of zlib's default; no time stamp, so that bytes depend on the files alone.
     data = gzip.compress(b"\n".join(lines) + b"\n", 6, mtime=0)
-    key = listing_key(dataset, hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    key = listing_key(dataset, digest) if folder is None else f"{folder}{digest}.jsonl.gz"
     artifacts.write(key, data, "application/gzip")
     return ListingPart(key=key, count=len(lines), bytes=len(data))
 

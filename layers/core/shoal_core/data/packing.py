@@ -20,12 +20,12 @@ from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import SPLITS, Split
 from shoal_core.data.deduping import CODES, CONFLICT, DUPLICATE, KEPT, LEAK, Verdicts, in_order, judge
 from shoal_core.data.manifest import ShardFile
-from shoal_core.data.pieces import TARGET
+from shoal_core.data.pieces import TARGET, as_records, raw_fields
 from shoal_core.data.places import PlaceReader
 from shoal_core.data.plan import Plan
 from shoal_core.data.reading import KeyTable, PieceReader, concatenate
 from shoal_core.data.report import Drop
-from shoal_core.data.shards import decode_shard, encode_shard
+from shoal_core.data.shards import Tensors, decode_shard, new_shard
 from shoal_core.data.sides import SideRule
 from shoal_core.data.statistics import StatisticsAccumulator, count_classes
 from shoal_core.errors import BadInput, NotFound
@@ -147,10 +147,9 @@ class _Packer:
         most = max(1, MAX_SHARD_BYTES // self._reader.layout.row_type.itemsize)
         count = -(-len(table) // most)
         for number, chosen in enumerate(np.array_split(np.arange(len(table)), count) if count else ()):
-            tensors = self._reader.read_rows(table.take(chosen))
+            data, tensors = _shard_of(self._reader.read_rows(table if count == 1 else table.take(chosen)))
             if statistics is not None:
                 statistics.add(tensors)
-            data = encode_shard(tensors)
             key = self._keys.shard(part.split, part.index, number)
             self._artifacts.write(key, data)
             yield ShardFile(key=key, samples=len(chosen), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -174,6 +173,15 @@ class _Packer:
                 reason = f"{where!r} has the features of {places.of(table, twin)!r}, which is in the {other} split."
             file = places.file(table, index)
             yield Drop(file=file, place=where, code=CODES[code], reason=reason, fix=fix)
+
+
+def _shard_of(rows: NDArray[Any]) -> tuple[bytearray, Tensors]:
+    """Records of rows as a shard: its bytes, and its tensors within them."""
+    types = {name: rows.dtype[name] for name in rows.dtype.names or ()}
+    data, tensors = new_shard({name: (dtype.base, (len(rows), *dtype.shape)) for name, dtype in types.items()})
+    for name, field in raw_fields(rows).items():
+        as_records(tensors[name])[:] = field
+    return data, tensors
 
 
 def _rule(plan: Plan, assignment: Assignment) -> SideRule:

@@ -8,6 +8,7 @@ per piece. Samples with equal features have equal positions, so they are neighbo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split
 from shoal_core.data.quality.items import ItemFindings
 from shoal_core.data.report import Drops
-from shoal_core.data.shards import Tensors, decode_shard
+from shoal_core.data.shards import Tensors, decode_shard, new_shard
 from shoal_core.data.splits import HASH_BYTES, POSITION_BITS, hash_words
 from shoal_core.errors import BadInput
 
@@ -41,6 +42,8 @@ MARK_BITS = 10
 """A piece's index tells at which row each of 2**10 equal parts of the positions begins."""
 MARKS = 1 << MARK_BITS
 SKETCH_ROWS = 1024
+# Records are put together in blocks that stay in a core's cache.
+_BLOCK = 1 << 14
 
 
 class RecordField(BaseModel):
@@ -74,13 +77,12 @@ class Layout(BaseModel):
 
 
 class PieceFile(BaseModel):
-    """A piece's tensors: key, bytes, sha256 (hex), and the byte at which each tensor begins."""
+    """A piece's tensors: key, bytes, and the byte at which each tensor begins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
     bytes: int = Field(ge=1)
-    sha256: str
     starts: dict[str, int]
 
 
@@ -140,35 +142,72 @@ def layout_of(tensors: Mapping[str, NDArray[Any]]) -> Layout:
 
 def order_rows(position: NDArray[np.int64], row_hash: NDArray[Any]) -> NDArray[np.int64]:
     """The order by (position, row hash, order of appearance)."""
-    order = np.argsort(position, kind="stable")
+    # Not the stable sort, which takes several times as long: equal positions are few, and ordered below.
+    order = np.argsort(position)
     equal = np.diff(position[order]) == 0
     if equal.any():
         tied = np.flatnonzero(np.concatenate([[False], equal]) | np.concatenate([equal, [False]]))
         entries = order[tied]
         high, low = hash_words(row_hash[entries])
-        order[tied] = entries[np.lexsort((low, high, position[entries]))]
+        order[tied] = entries[np.lexsort((entries, low, high, position[entries]))]
     return order
 
 
-def records(
-    tensors: Mapping[str, NDArray[Any]], dtype: np.dtype[Any], order: NDArray[np.int64] | None = None
-) -> NDArray[Any]:
-    """Tensors as records, in an order."""
-    names = dtype.names or ()
-    found = np.empty(len(tensors[names[0]]) if order is None else len(order), dtype)
-    for name in names:
-        found[name] = tensors[name] if order is None else tensors[name][order]
-    return found
+def _fill(table: NDArray[Any], tensors: Mapping[str, NDArray[Any]], order: NDArray[np.int64]) -> None:
+    """Write tensors into records, in an order."""
+    fields = raw_fields(table)
+    sources = {name: as_records(tensors[name].astype(table.dtype[name].base, copy=False)) for name in fields}
+    for start in range(0, len(order), _BLOCK):
+        chosen = slice(start, start + _BLOCK)
+        for name, source in sources.items():
+            fields[name][chosen] = source.take(order[chosen])
 
 
-def piece_tensors(tensors: Tensors, layout: Layout, order: NDArray[np.int64]) -> Tensors:
-    """The tensors of a piece's file."""
-    found: Tensors = {}
-    for name, dtype in ((KEYS, layout.key_type), (ROWS, layout.row_type)):
-        found[name] = records(tensors, dtype, order).view(np.uint8).reshape(len(order), dtype.itemsize)
+def as_records(array: NDArray[Any]) -> NDArray[Any]:
+    """An array [N, ...] as N opaque records, which numpy copies in one go each."""
+    array = np.ascontiguousarray(array)
+    size = array.dtype.itemsize * math.prod(array.shape[1:])
+    return np.ndarray((len(array),), f"V{size}", array.reshape(-1).view(np.uint8))
+
+
+def raw_fields(table: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Views of each field of records, as opaque records."""
+    dtype = table.dtype
+    raw = {name: (f"V{dtype[name].itemsize}", offset) for name, (_, offset, *_) in (dtype.fields or {}).items()}
+    fields = table.view(
+        np.dtype(
+            {
+                "names": list(raw),
+                "formats": [code for code, _ in raw.values()],
+                "offsets": [offset for _, offset in raw.values()],
+                "itemsize": dtype.itemsize,
+            }
+        )
+    )
+    return {name: fields[name] for name in raw}
+
+
+def field_of(table: NDArray[Any], name: str) -> NDArray[Any]:
+    """One field of records as an array of its own: [N, ...]."""
+    dtype = table.dtype[name]
+    found = np.ascontiguousarray(raw_fields(table)[name])
+    return found.view(dtype.base).reshape(len(table), *dtype.shape)
+
+
+def encode_piece(tensors: Tensors, layout: Layout, order: NDArray[np.int64]) -> bytearray:
+    """The bytes of a piece's file, with its samples in an order."""
+    types = {KEYS: layout.key_type, ROWS: layout.row_type}
+    shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+        name: (np.dtype(np.uint8), (len(order), dtype.itemsize)) for name, dtype in types.items()
+    }
     if layout.near:
-        found[NEAR_HASH] = tensors[NEAR_HASH][order].astype(np.uint64)
-    return found
+        shapes[NEAR_HASH] = (np.dtype("<u8"), (len(order), layout.near))
+    data, parts = new_shard(shapes)
+    for name, dtype in types.items():
+        _fill(parts[name].reshape(-1).view(dtype), tensors, order)
+    if layout.near:
+        parts[NEAR_HASH][:] = tensors[NEAR_HASH][order]
+    return data
 
 
 def decode_piece(data: bytes, layout: Layout, name: str = "The piece") -> Tensors:
@@ -177,7 +216,7 @@ def decode_piece(data: bytes, layout: Layout, name: str = "The piece") -> Tensor
     found: Tensors = {}
     for part, dtype in ((KEYS, layout.key_type), (ROWS, layout.row_type)):
         table = tensors[part].view(dtype).reshape(-1)
-        found.update({field: np.ascontiguousarray(table[field]) for field in dtype.names or ()})
+        found.update({field: field_of(table, field) for field in dtype.names or ()})
     if NEAR_HASH in tensors:
         found[NEAR_HASH] = tensors[NEAR_HASH]
     return found
@@ -196,8 +235,15 @@ def marks_of(position: NDArray[np.int64]) -> tuple[int, ...]:
 
 def sketch_rows(row_hash: NDArray[Any], time: NDArray[Any] | None) -> RowSketch:
     """The sketch of one piece's rows."""
-    words, first = np.unique(hash_words(row_hash)[0], return_index=True)
-    words, first = words[:SKETCH_ROWS], first[:SKETCH_ROWS]
+    words, chosen = hash_words(row_hash)[0], np.arange(len(row_hash))
+    # Hashes are even: of many rows the smallest lie in a small part of all, which is all that has to be sorted.
+    share = 8 * SKETCH_ROWS / max(1, len(words))
+    if share < 1:
+        small = np.flatnonzero(words < np.uint64(share * 2.0**64))
+        if len(np.unique(words[small])) >= SKETCH_ROWS:
+            words, chosen = words[small], small
+    words, first = np.unique(words, return_index=True)
+    words, first = words[:SKETCH_ROWS], chosen[first[:SKETCH_ROWS]]
     times = time[first].tolist() if time is not None else ()
     return RowSketch(hashes=tuple(words.tolist()), times=tuple(None if value != value else value for value in times))
 

@@ -152,7 +152,7 @@ class Plan(_Model):
         return first, second
 
     @property
-    def image_sources(self) -> tuple[SourceFile, ...]:
+    def archives(self) -> tuple[SourceFile, ...]:
         """The archives that `ArchiveSlice.file` counts."""
         return self.sources or ((self.source,) if self.source else ())
 

@@ -10,8 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.pieces import KEYS, MARKS, NEAR_HASH, POSITION, ROWS, Layout, PieceIndex, mark_of
-from shoal_core.data.shards import Tensors
+from shoal_core.data.pieces import (
+    KEYS,
+    MARKS,
+    NEAR_HASH,
+    POSITION,
+    ROWS,
+    Layout,
+    PieceIndex,
+    as_records,
+    field_of,
+    mark_of,
+)
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
@@ -40,11 +50,16 @@ class KeyTable:
         return len(self.keys)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return np.ascontiguousarray(self.keys[name])
+        return field_of(self.keys, name)
 
     def take(self, chosen: NDArray[Any]) -> KeyTable:
         """Only the chosen ones (indices or a mask)."""
-        return KeyTable(self.keys[chosen], self.item[chosen], self.row[chosen])
+        if chosen.dtype == np.bool_:
+            if chosen.all():
+                return self
+            chosen = np.flatnonzero(chosen)
+        keys = as_records(self.keys).take(chosen).view(self.keys.dtype)
+        return KeyTable(keys, self.item.take(chosen), self.row.take(chosen))
 
 
 class PieceReader:
@@ -101,9 +116,10 @@ class PieceReader:
             for start in range(0, len(items), _READERS):
                 yield from (table for table in pool.map(read, items[start : start + _READERS]) if table is not None)
 
-    def read_rows(self, table: KeyTable) -> Tensors:
-        """The rows that a table names, in its order: the tensors of a shard."""
+    def read_rows(self, table: KeyTable) -> NDArray[Any]:
+        """The rows that a table names, in its order: records of a piece's rows [N]."""
         out = np.empty(len(table), self._row_type)
+        records = as_records(out)
 
         def read(item: int) -> None:
             places = np.flatnonzero(table.item == item)
@@ -111,8 +127,9 @@ class PieceReader:
             rows = table.row[places]
             for start, stop in _blocks(rows, max(1, _BLOCK_BYTES // self._row_type.itemsize)):
                 first, last = int(rows[start]), int(rows[stop - 1]) + 1
-                block = self._records(item, 1, self._row_type, first, last)
-                out[places[start:stop]] = block[rows[start:stop] - first]
+                block = as_records(self._records(item, 1, self._row_type, first, last))
+                whole = len(block) == stop - start
+                records[places[start:stop]] = block if whole else block.take(rows[start:stop] - first)
 
         items = np.unique(table.item).tolist()
         if len(items) == 1:
@@ -120,7 +137,7 @@ class PieceReader:
         else:
             with ThreadPoolExecutor(_READERS) as pool:
                 list(pool.map(read, items))
-        return {name: np.ascontiguousarray(out[name]) for name in self._row_type.names or ()}
+        return out
 
     def read_near(self, item: int) -> NDArray[np.uint64]:
         """The near-duplicate hashes of a piece, uint64 [N,B]."""
@@ -141,7 +158,7 @@ class PieceReader:
         if start == stop:
             return None
         keys = self._records(item, 0, self._key_type, start, stop)
-        first, last = np.searchsorted(np.ascontiguousarray(keys[POSITION]), [low, high]).tolist()
+        first, last = np.searchsorted(field_of(keys, POSITION), [low, high]).tolist()
         rows = np.arange(start + first, start + last, dtype=np.int64)
         return KeyTable(keys[first:last], np.full(last - first, item, np.int32), rows)
 

@@ -63,6 +63,13 @@ class Drops(_Model):
 class RawSamples(Protocol):
     """Takes what was left out, to be kept for a later replay."""
 
+    @property
+    def full(self) -> bool:
+        """Whether no more samples are kept."""
+
+    def leave_out(self, count: int) -> None:
+        """Count samples that aren't kept."""
+
     def keep(self, drop: Drop, raw: bytes | None) -> None:
         """Take one sample: why it was left out, and its own bytes where they are known."""
 
@@ -98,11 +105,28 @@ class DropTally:
 
     def add(self, file: str, place: str, code: str, reason: str, fix: str = "", *, raw: bytes | None = None) -> None:
         """Count one drop. `raw` is the sample itself (an image file's bytes, a row's text), for the quarantine."""
+        if self.full:
+            self.count(file, code)
+            return
         self._counts[code] = self._counts.get(code, 0) + 1
         self._count_file(file, code, 1)
-        self.show(file, place, code, reason, fix)
+        drop = _drop(file, place, code, reason, fix)
+        if len(self._examples) < MAX_EXAMPLES:
+            self._examples.append(drop)
         if self._quarantine is not None:
-            self._quarantine.keep(_drop(file, place, code, reason, fix), raw)
+            self._quarantine.keep(drop, raw)
+
+    @property
+    def full(self) -> bool:
+        """Whether drops are only counted from here on, so that nobody asks where and why they were."""
+        return len(self._examples) >= MAX_EXAMPLES and (self._quarantine is None or self._quarantine.full)
+
+    def count(self, file: str, code: str, times: int = 1) -> None:
+        """Count drops without telling of them; for when the tally is `full`."""
+        self._counts[code] = self._counts.get(code, 0) + times
+        self._count_file(file, code, times)
+        if self._quarantine is not None:
+            self._quarantine.leave_out(times)
 
     def encode(self, file: str, count: int) -> None:
         """Count samples of a file that weren't left out."""
@@ -159,8 +183,13 @@ def _room(names: Collection[str], name: str) -> str:
 
 
 def _drop(file: str, place: str, code: str, reason: str, fix: str) -> Drop:
-    texts = (text[:MAX_EXAMPLE_TEXT] for text in (file, place, code, reason, fix))
-    return Drop(**dict(zip(("file", "place", "code", "reason", "fix"), texts, strict=True)))
+    return Drop(
+        file=file[:MAX_EXAMPLE_TEXT],
+        place=place[:MAX_EXAMPLE_TEXT],
+        code=code[:MAX_EXAMPLE_TEXT],
+        reason=reason[:MAX_EXAMPLE_TEXT],
+        fix=fix[:MAX_EXAMPLE_TEXT],
+    )
 
 
 class ColumnReport(_Model):

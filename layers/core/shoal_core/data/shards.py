@@ -51,22 +51,46 @@ def encode_shard(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str
         metadata: Text -> text, kept in the header.
     """
     arrays = {name: _little(np.asarray(array)) for name, array in tensors.items()}
+    text, ordered = _head({name: (array.dtype, array.shape) for name, array in arrays.items()}, metadata)
+    parts = (arrays[name].reshape(-1).view(np.uint8).data for name in ordered if arrays[name].size)
+    return b"".join([text, *parts])
+
+
+def new_shard(shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> tuple[bytearray, Tensors]:
+    """A shard to be filled: its bytes, which are those of `encode_shard` once its tensors, views of them, are written.
+
+    Args:
+        shapes: Name -> little-endian dtype and shape.
+    """
+    text, ordered = _head(shapes, None)
+    sizes = {name: dtype.itemsize * math.prod(shape) for name, (dtype, shape) in shapes.items()}
+    data = bytearray(len(text) + sum(sizes.values()))
+    data[: len(text)] = text
+    tensors: Tensors = {}
+    offset = len(text)
+    for name in ordered:
+        tensors[name] = np.ndarray(shapes[name][1], shapes[name][0], data, offset)
+        offset += sizes[name]
+    return data, tensors
+
+
+def _head(
+    shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str] | None
+) -> tuple[bytes, list[str]]:
+    """The bytes before the tensors, and the tensors' names in the order of their data."""
     header: dict[str, object] = {}
     if metadata:
         header["__metadata__"] = dict(metadata)
-    ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    ordered = sorted(shapes, key=lambda name: (-shapes[name][0].itemsize, name))
     offset = 0
     for name in ordered:
-        array = arrays[name]
-        header[name] = {
-            "dtype": _NAMES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
+        dtype, shape = shapes[name]
+        size = dtype.itemsize * math.prod(shape)
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([struct.pack("<Q", len(text)), text, *(arrays[name].tobytes() for name in ordered)])
+    return struct.pack("<Q", len(text)) + text, ordered
 
 
 def decode_shard(data: bytes, name: str = "The shard") -> Tensors:
@@ -93,7 +117,7 @@ def read_metadata(data: bytes, name: str = "The shard") -> dict[str, str]:
     return {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
 
 
-def tensor_offsets(data: bytes, name: str = "The shard") -> dict[str, int]:
+def tensor_offsets(data: bytes | bytearray, name: str = "The shard") -> dict[str, int]:
     """Where each tensor's bytes begin in the file. Raises `BadInput` as `decode_shard` does."""
     header, start = _header(data, name)
     return {tensor: start + entry["data_offsets"][0] for tensor, entry in header.items() if tensor != "__metadata__"}
@@ -145,7 +169,7 @@ def _little(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
+def _header(data: bytes | bytearray, name: str) -> tuple[dict[str, Any], int]:
     if len(data) < 8:
         raise BadInput(f"{name} has {len(data)} bytes: too short for safetensors.", _FIX)
     (length,) = struct.unpack_from("<Q", data)

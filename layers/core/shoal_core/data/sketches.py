@@ -30,18 +30,20 @@ class Sketch:
         self._bins: NDArray[np.int64] | None = None
         self._values: dict[float, int] | None = {}
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Add finite values, float32 [N]."""
+    def add(self, values: NDArray[np.float32], times: NDArray[np.int64] | None = None) -> None:
+        """Add finite values, float32 [N]: each once, or so many times as int64 [N] (or [1], which is for all) says."""
         if not values.size:
             return
         values = values + np.float32(0)  # -0.0 and 0.0 are one value
-        counts = np.bincount(_bin_of(values), minlength=_BINS)
+        weighted = times is not None and len(times) == len(values)
+        counts = np.bincount(_bin_of(values), weights=times if weighted else None, minlength=_BINS).astype(np.int64)
         self._bins = counts if self._bins is None else self._bins + counts
-        if self._values is not None and not self._too_many(values):
-            distinct, times = np.unique(values, return_counts=True)
-            self._count(zip(distinct.tolist(), times.tolist(), strict=True))
-        else:
+        if self._values is None or self._too_many(values):
             self._values = None
+            return
+        if times is None or not weighted:
+            values, times = np.unique(values, return_counts=True)
+        self._count(zip(values.tolist(), times.tolist(), strict=True))
 
     def add_counts(self, values: Sequence[float], counts: Sequence[int]) -> None:
         """Add values that were counted elsewhere, each exactly representable in float32."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -11,7 +11,7 @@ from shoal_core.data.config_types import ConfigModel, Integer, Name
 from shoal_core.data.schedules import next_due
 
 MAX_SEGMENTS = 40
-_S3_URI = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$"
+S3_URI = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$"
 _TABLE = r"^[A-Za-z0-9_.-]{3,255}$"
 
 
@@ -27,9 +27,10 @@ Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_several), Field(min_l
 class SourceConfig(ConfigModel):
     """Data that isn't uploaded: the objects under an S3 prefix, or the items of a DynamoDB table."""
 
-    s3: Annotated[str, Field(pattern=_S3_URI, max_length=1100, strict=True)] | None = None
+    s3: Annotated[str, Field(pattern=S3_URI, max_length=1100, strict=True)] | None = None
     dynamodb: Annotated[str, Field(pattern=_TABLE, strict=True)] | None = None
     segments: Annotated[Integer, Field(ge=1, le=MAX_SEGMENTS)] | None = None
+    by: Literal["scan", "export"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceConfig:
@@ -37,6 +38,10 @@ class SourceConfig(ConfigModel):
             raise ValueError("name either s3 or dynamodb")
         if self.segments is not None and self.dynamodb is None:
             raise ValueError("segments go with dynamodb")
+        if self.by is not None and self.dynamodb is None:
+            raise ValueError("by goes with dynamodb")
+        if self.segments is not None and self.by == "export":
+            raise ValueError("segments go with a scan; leave them out, or set `by: scan`")
         return self
 
     @property

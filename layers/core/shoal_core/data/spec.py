@@ -1,9 +1,9 @@
 """The preprocessing spec: the only thing that turns raw input into tensors, in training and in serving alike.
 
-Tensors: `image` uint8 [N,C,H,W]; `numbers` float32 [N,F] with NaN for missing; `categories` int64 [N,K] with code 0
-for missing or unknown; `tokens` int32 [N,L]; `sequence` float32 [N,T,F]; `target` int64 [N] (class index), uint8
-[N,classes] (multilabel) or float32 [N]. Numeric normalisation, imputation, clipping and one-hot are part of the ONNX
-graph, so they aren't here.
+Tensors: `image` uint8 [N,C,H,W]; `numbers` float32 [N,F] with NaN for missing; `categories` int64 [N,K] (of windows
+[N,T,K]) with code 0 for missing or unknown; `tokens` int32 [N,L]; `sequence` float32 [N,T,F]; `target` int64 [N] (class
+index), uint8 [N,classes] (multilabel) or float32 [N]. Numeric normalisation, imputation, clipping and one-hot are part
+of the ONNX graph, so they aren't here.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.cleaning_config import ImageFit, TokenUnit
-from shoal_core.data.config_types import Task
+from shoal_core.data.config_types import ImageFit, Task, TokenUnit
 from shoal_core.data.tables.cells import Cells
 from shoal_core.data.tables.columns import Encoded, Problem, columns_of_rows, encode_columns
-from shoal_core.data.tables.targets import encode_targets, raise_problem
+from shoal_core.data.tables.targets import describe_problem, encode_targets, raise_problem
 from shoal_core.data.values import ValueKind
-from shoal_core.errors import BadImage, BadInput, BadTable
+from shoal_core.errors import BadImage, BadInput, BadRequest, BadTable
 
 Row = Mapping[str, object]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 @functools.lru_cache(maxsize=256)
@@ -108,11 +107,12 @@ class TextColumn(_Model):
     """A column of texts: `length` ids of `tokens`; 0 is padding, 1 an unknown token, then come the vocabulary's.
 
     With `buckets` there is no vocabulary: tokens (and n-grams of up to `ngrams` of them) are hashed into that many ids.
+    Word pieces (`texts.wordpiece`) are for encoders that were made elsewhere.
     """
 
     name: str
     length: int = Field(ge=1)
-    unit: TokenUnit = "word"
+    unit: TokenUnit | Literal["wordpiece"] = "word"
     lowercase: bool = True
     normalization: Literal["NFC", "NFKC"] = "NFKC"
     vocabulary: tuple[str, ...] = ()
@@ -149,9 +149,10 @@ class TableInput(_Model):
 
 
 class SequenceInput(_Model):
-    """Windows of rows: `sequence` float32 [window, columns] of one `id` (None: one series) in the order of `time`.
+    """Windows of rows of one `id` (None: one series) in the order of `time`.
 
-    `stride` and `horizon` as in `cleaning_config.SequenceConfig`; NaN is a missing number.
+    Of numbers and booleans there is `sequence` float32 [window, F], where NaN is missing; of categories `categories`
+    int64 [window, K]. `stride` and `horizon` as in `cleaning_config.SequenceConfig`.
     """
 
     time: str
@@ -159,12 +160,19 @@ class SequenceInput(_Model):
     window: int = Field(ge=2)
     stride: int = Field(default=1, ge=1)
     horizon: int = Field(default=0, ge=0)
-    numbers: tuple[NumberColumn, ...]
+    numbers: tuple[NumberColumn, ...] = ()
+    categories: tuple[CategoryColumn, ...] = ()
     ignored: tuple[str, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns that are read: numbers, categories."""
+        columns: tuple[NumberColumn | CategoryColumn, ...] = (*self.numbers, *self.categories)
+        return tuple(column.name for column in columns)
+
+    @property
     def number_names(self) -> tuple[str, ...]:
-        """What the columns of a window are."""
+        """What the columns of the tensor `sequence` are."""
         return tuple(column.name for column in self.numbers)
 
 
@@ -184,11 +192,12 @@ class TargetSpec(_Model):
 class PreprocessingSpec(_Model):
     """One versioned description of how raw input becomes tensors.
 
-    A set of texts by folder is a table whose one column is called `text`.
+    A set of texts by folder is a table whose one column is called `text`. A model that was made elsewhere and came
+    without a description of its input is of kind `tensors`: it takes what its graph takes, and `target` says nothing.
     """
 
     schema_version: Literal[1] = 1
-    kind: Literal["image", "table", "sequence"]
+    kind: Literal["image", "table", "sequence", "tensors"]
     image: ImageInput | None = None
     table: TableInput | None = None
     sequence: SequenceInput | None = None
@@ -203,13 +212,18 @@ class PreprocessingSpec(_Model):
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Input tensors without the batch dimension.
 
-        {"image": (C,H,W)}, {"sequence": (T,F)}, or those that the table has of {"numbers": (F,), "categories": (K,),
-        "tokens": (L,)}, L being the lengths of all text columns together.
+        {"image": (C,H,W)}, those that windows have of {"sequence": (T,F), "categories": (T,K)}, or those that the table
+        has of {"numbers": (F,), "categories": (K,), "tokens": (L,)}, L being the lengths of all text columns together.
         """
         if self.image:
             return {"image": (self.image.channels, self.image.height, self.image.width)}
         if self.sequence:
-            return {"sequence": (self.sequence.window, len(self.sequence.numbers))}
+            form = self.sequence
+            windows = {
+                "sequence": (form.window, len(form.numbers)),
+                "categories": (form.window, len(form.categories)),
+            }
+            return {name: shape for name, shape in windows.items() if shape[1]}
         table = self._table()
         shapes = {
             "numbers": (len(table.number_names),),
@@ -224,6 +238,7 @@ class PreprocessingSpec(_Model):
         Raises:
             BadImage: The bytes don't decode, or the model doesn't take images.
         """
+        self.refuse_tensors()
         if self.image is None:
             raise BadImage("The model takes table rows, not images.", f"Send rows with {self._column_list()}.")
         # Pillow is loaded only where images are.
@@ -250,11 +265,33 @@ class PreprocessingSpec(_Model):
         known = self._known_columns
         for position, row in enumerate(rows):
             if not row.keys() <= known:
-                self._refuse_unknown(row, first_row + position)
+                raise self._unknown_columns(row, f"Row {first_row + position}")
         encoded = encode_columns(table, columns_of_rows(rows), len(rows))
         if encoded.problems:
             raise_problem(encoded.problems[0], f"Row {first_row + encoded.problems[0].row}")
         return encoded.tensors
+
+    def encode_rows_each(self, rows: Sequence[Row]) -> tuple[dict[str, NDArray[Any]], dict[int, BadTable]]:
+        """`encode_rows` of those rows that can be encoded; what is wrong with the others is told instead of raised.
+
+        Returns:
+            The tensors of the good rows in their order, and the error of every other row by its position from 0.
+        """
+        table, known = self._table(), self._known_columns
+        wrong = {
+            position: self._unknown_columns(row, "The row")
+            for position, row in enumerate(rows)
+            if not row.keys() <= known
+        }
+        asked = [position for position in range(len(rows)) if position not in wrong]
+        encoded = encode_columns(table, columns_of_rows([rows[position] for position in asked]), len(asked))
+        for problem in encoded.problems:
+            error = BadTable(describe_problem(problem, "The row"), problem.fix)
+            wrong.setdefault(asked[problem.row], error)
+        if not encoded.problems:
+            return encoded.tensors, wrong
+        kept = [row for row, position in enumerate(asked) if position not in wrong]
+        return {name: tensor[kept] for name, tensor in encoded.tensors.items()}, wrong
 
     def encode_table(self, column_of: Callable[[str], Cells], rows: int, *, near: bool = False) -> Encoded:
         """Encode whole columns of a table, as `encode_rows` does; wrong values are told instead of raised.
@@ -273,14 +310,15 @@ class PreprocessingSpec(_Model):
         """Encode windows of rows, each `{"rows": [{column: value, ...}, ...]}`: see `sequences.windows`.
 
         Returns:
-            `sequence` float32 [N,T,F].
+            `sequence` float32 [N,T,F] and `categories` int64 [N,T,K], those that the spec has.
 
         Raises:
             BadTable: Too few rows, an unknown column, or a value that isn't a number.
         """
         from shoal_core.data.sequences.windows import encode_instances
 
-        return {"sequence": encode_instances(self, instances)}
+        self.refuse_tensors()
+        return encode_instances(self, instances)
 
     def encode_target(self, values: Sequence[object], first_row: int = 1) -> NDArray[Any]:
         """Encode targets: int64 [N] class indices, float32 [N] (regression) or uint8 [N,classes] (multilabel).
@@ -309,7 +347,22 @@ class PreprocessingSpec(_Model):
         except ValueError as error:
             raise BadInput(f"The preprocessing spec can't be read: {error}.", "Train the model again.") from error
 
+    @property
+    def data_kind(self) -> Literal["image", "table", "sequence"]:
+        """What data is encoded. Raises `BadRequest` when nothing says how raw input becomes the model's tensors."""
+        if self.kind == "tensors":
+            raise BadRequest(
+                "The model takes tensors: nothing says how images, rows or texts become them.",
+                "Use POST /v2/models/NAME/infer, or import it again with a model.yaml that describes its input.",
+            )
+        return self.kind
+
+    def refuse_tensors(self) -> None:
+        """Raise `BadRequest` when nothing says how raw input becomes the model's tensors."""
+        _ = self.data_kind
+
     def _table(self) -> TableInput:
+        self.refuse_tensors()
         if self.sequence is not None:
             raise BadTable("The model takes windows of rows, not rows.", 'Send {"rows": [...]}, oldest row first.')
         if self.table is None:
@@ -321,12 +374,12 @@ class PreprocessingSpec(_Model):
         target = (self.target.column,) if self.target.column else ()
         return frozenset((*self._table().names, *self._table().ignored, *target))
 
-    def _refuse_unknown(self, row: Row, number: int) -> None:
+    def _unknown_columns(self, row: Row, place: str) -> BadTable:
         unknown = sorted(str(name) for name in row.keys() - self._known_columns)
         near = difflib.get_close_matches(unknown[0], self._known_columns, n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         shown = ", ".join(repr(name) for name in unknown[:5])
-        raise BadTable(f"Row {number} has unknown columns: {shown}.", f"{hint}Known columns: {self._column_list()}.")
+        return BadTable(f"{place} has unknown columns: {shown}.", f"{hint}Known columns: {self._column_list()}.")
 
     def _column_list(self) -> str:
         return _shorten(self._table().names)
@@ -335,3 +388,9 @@ class PreprocessingSpec(_Model):
 def _shorten(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:20])
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
+
+
+def category_columns(spec: PreprocessingSpec) -> tuple[CategoryColumn, ...]:
+    """What the categories of a table or a sequence are, in the order of the tensor's last axis."""
+    source = spec.table or spec.sequence
+    return source.categories if source else ()

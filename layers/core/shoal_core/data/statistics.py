@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 
 from shoal_core.data.manifest import QUANTILES, CategorySummary, DatasetStatistics, NumberSummary
 from shoal_core.data.sketches import Sketch, histogram_of, quantiles_of
-from shoal_core.data.spec import PreprocessingSpec
+from shoal_core.data.spec import PreprocessingSpec, category_columns
 
 _UNIT_BITS = 149
 _MANTISSA_BITS = 24
 _HALF_BITS = 12
-# Sums of 24-bit mantissas, and of products of their halves, stay below 2**53, where float64 counts exactly.
-_BATCH = 1 << 26
-# Squares of whole numbers below 2**20 have 40 bits: 2**23 of them fit into int64.
+# Sums of 24-bit mantissas, and of products of their halves, stay below 2**53, where float64 counts exactly; squares of
+# whole numbers below 2**20 have 40 bits, so that a batch of them fits into int64.
+_BATCH = 1 << 22
 _SMALL = float(1 << 20)
-_SMALL_BATCH = 1 << 23
+# So many values, evenly taken, show whether the same ones come again and again.
+_PROBE = 4096
 
 
 class Moments:
@@ -53,16 +54,8 @@ class Moments:
         present = flat[~absent] if absent.any() else flat
         self.missing += flat.size - present.size
         self.count += present.size
-        if not present.size:
-            return
-        low, high = float(present.min()), float(present.max())
-        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
-        self.sketch.add(present)
-        if low > -_SMALL and high < _SMALL and (present == np.rint(present)).all():
-            self._add_whole(present.astype(np.int64))
-        else:
-            for start in range(0, present.size, _BATCH):
-                self._add_floats(present[start : start + _BATCH])
+        for start in range(0, present.size, _BATCH):
+            self._add_floats(present[start : start + _BATCH])
 
     def merge(self, other: Moments) -> None:
         """Add what another one has seen."""
@@ -145,13 +138,23 @@ class Moments:
         self._sum += int(counts @ levels) << _UNIT_BITS
         self._squares += int(counts @ levels**2) << (2 * _UNIT_BITS)
 
-    def _add_whole(self, values: NDArray[np.int64]) -> None:
-        for start in range(0, values.size, _SMALL_BATCH):
-            part = values[start : start + _SMALL_BATCH]
-            self._sum += int(part.sum()) << _UNIT_BITS
-            self._squares += int(part @ part) << (2 * _UNIT_BITS)
-
     def _add_floats(self, values: NDArray[np.float32]) -> None:
+        """Add a batch of finite values, each different one once where they are few."""
+        values = values + np.float32(0)  # -0.0 and 0.0 are one value
+        times = np.ones(1, np.int64)
+        if len(np.unique(values[:: max(1, len(values) // _PROBE)])) <= _PROBE // 2:
+            values, times = np.unique(values, return_counts=True)
+        low, high = float(values.min()), float(values.max())
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+        self.sketch.add(values, times)
+        if low > -_SMALL and high < _SMALL and (values == np.rint(values)).all():
+            whole = values.astype(np.int64)
+            self._sum += int((whole * times).sum()) << _UNIT_BITS
+            self._squares += int((whole * whole * times).sum()) << (2 * _UNIT_BITS)
+        else:
+            self._add_mantissas(values, times)
+
+    def _add_mantissas(self, values: NDArray[np.float32], times: NDArray[np.int64]) -> None:
         """Sum mantissas by exponent; squares by halves of the mantissa, so that float64 adds whole numbers exactly."""
         bits = values.view(np.uint32)
         exponents = ((bits >> np.uint32(23)) & np.uint32(0xFF)).astype(np.intp)
@@ -160,8 +163,8 @@ class Moments:
         signed = np.where(bits >> np.uint32(31), -mantissas.astype(np.float64), mantissas)
         high = (mantissas >> np.uint32(_HALF_BITS)).astype(np.float64)
         low = (mantissas & np.uint32((1 << _HALF_BITS) - 1)).astype(np.float64)
-        sums = np.bincount(exponents, weights=signed)
-        squares = [np.bincount(exponents, weights=part) for part in (high * high, high * low, low * low)]
+        sums = np.bincount(exponents, weights=signed * times)
+        squares = [np.bincount(exponents, weights=part * times) for part in (high * high, high * low, low * low)]
         for exponent in np.flatnonzero(np.bincount(exponents)).tolist():
             # A float is mantissa * 2**(exponent - 150); subnormal ones have exponent 0 and count as 1.
             shift = max(exponent, 1) - 1
@@ -181,7 +184,7 @@ class StatisticsAccumulator:
         self.channels = [Moments() for _ in range(spec.image.channels if spec.image else 0)]
         self.numbers = [Moments() for _ in number_names(spec)]
         self.texts = [Moments() for _ in (table.texts if table else ())]
-        self.categories = [np.zeros(column.cardinality, np.int64) for column in (table.categories if table else ())]
+        self.categories = [np.zeros(column.cardinality, np.int64) for column in category_columns(spec)]
         self.target = Moments()
         self.classes = np.zeros(len(spec.target.classes), np.int64)
 
@@ -195,7 +198,7 @@ class StatisticsAccumulator:
         for column, moments in enumerate(self.numbers):
             moments.add(tensors[name][..., column])
         for column, counts in enumerate(self.categories):
-            counts += np.bincount(tensors["categories"][:, column], minlength=len(counts))
+            counts += np.bincount(tensors["categories"][..., column].ravel(), minlength=len(counts))
         self._add_texts(tensors)
         if self._spec.target.task == "regression":
             self.target.add(target)
@@ -239,7 +242,7 @@ class StatisticsAccumulator:
     def summary(self) -> DatasetStatistics:
         """The statistics as the manifest holds them; `fills` and `bounds` come from the configuration."""
         table = self._spec.table
-        categories = table.categories if table else ()
+        categories = category_columns(self._spec)
         texts = table.texts if table else ()
         regression = self._spec.target.task == "regression"
         numbers = zip(number_names(self._spec), self.numbers, strict=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from shoal_core.data.canonical import canonical_json
@@ -15,17 +13,17 @@ from shoal_core.data.pieces import (
     TIME,
     PieceFile,
     PieceIndex,
+    encode_piece,
     layout_of,
     marks_of,
     order_rows,
-    piece_tensors,
     sketch_rows,
 )
 from shoal_core.data.plan import Plan
 from shoal_core.data.quality.items import ItemQuality
 from shoal_core.data.requests import read_request
 from shoal_core.data.samples import encode_item
-from shoal_core.data.shards import Tensors, encode_shard, tensor_offsets
+from shoal_core.data.shards import Tensors, tensor_offsets
 from shoal_core.data.sides import SideRule
 from shoal_core.data.statistics import count_classes
 from shoal_core.errors import NotFound
@@ -77,13 +75,13 @@ def _write_piece(artifacts: ObjectStore, keys: DatasetKeys, plan: Plan, item: in
     if tensors[PLACE].dtype.kind not in "iu":
         names = canonical_json(tensors[PLACE][order].tolist())
         artifacts.write(keys.places(item), names, "application/json")
-    data = encode_shard(piece_tensors(tensors, layout, order))
+    data = encode_piece(tensors, layout, order)
     key = keys.piece(item)
     artifacts.write(key, data)
     return PieceIndex(
         item=item,
         samples=len(order),
-        file=PieceFile(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), starts=tensor_offsets(data)),
+        file=PieceFile(key=key, bytes=len(data), starts=tensor_offsets(data)),
         layout=layout,
         marks=marks_of(tensors[POSITION][order]),
         sketch=sketch_rows(tensors[ROW_HASH], tensors.get(TIME)),

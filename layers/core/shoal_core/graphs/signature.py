@@ -76,13 +76,24 @@ class NumbersInput(_Columns):
 
 
 class SequenceInput(_Columns):
-    """`sequence` float32 [N, steps, columns], NaN where a value is missing.
+    """`sequence` float32 [N, steps, columns], NaN where a value is missing; `categories` int64 [N, steps, columns].
 
     Attributes:
         steps: Rows of a window.
+        cardinalities: Per column of categories, the number of codes; code 0 is missing or unknown.
     """
 
     steps: Size
+    mean: tuple[FiniteFloat, ...] = ()
+    std: tuple[Deviation, ...] = ()
+    missing: tuple[bool, ...] = ()
+    cardinalities: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _has_a_column(self) -> Self:
+        if not self.mean and not self.cardinalities:
+            raise ValueError("a sequence has a column of numbers or of categories")
+        return self
 
     @property
     def columns(self) -> int:

@@ -7,8 +7,8 @@ the chain at its place. The newest hash, kept elsewhere, proves the whole.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,7 +19,7 @@ GENESIS = "0" * 64
 
 class _Record(BaseModel):
     # Not the catalog's base: authorize and predict would build all of its models at every cold start.
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class AuditEntry(_Record):
@@ -28,7 +28,7 @@ class AuditEntry(_Record):
     Attributes:
         number: From 1, without gaps.
         at: When, ISO 8601 in UTC.
-        who: Id of the token, or `events` for what an upload caused.
+        who: Id of the token, `run:<id>`, or S3's principal id of who uploaded.
         action: What was done, such as `token.created`.
         subject: What it was done to.
         source: Where the request came from: an IP address, or the event's source.
@@ -55,6 +55,28 @@ class AuditEntry(_Record):
         """What the hash must be."""
         content = self.model_dump(mode="json", exclude={"hash"})
         return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+class Caller(_Record):
+    """Who caused a change that no token asked for, and from where: as an upload's S3 event tells it."""
+
+    who: str = "events"
+    source: str = ""
+
+
+class AuditLog(Protocol):
+    """What appends to the audit record."""
+
+    def record(
+        self,
+        action: str,
+        subject: str,
+        who: str,
+        source: str = "",
+        details: Mapping[str, Any] | None = None,
+        once: str | None = None,
+    ) -> AuditEntry | None:
+        """See `shoal_core.aws.audit.Audit.record`."""
 
 
 class AuditPage(_Record):

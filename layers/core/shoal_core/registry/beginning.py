@@ -10,9 +10,12 @@ from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig, DatasetRequest
 from shoal_core.errors import BadDataset
 from shoal_core.keys import DatasetKeys
+from shoal_core.registry.audit import AuditLog, Caller
 from shoal_core.registry.file_sets import FileSet
 from shoal_core.registry.records import Source, VersionRun
 from shoal_core.store import ObjectStore
+
+EVENTS = Caller()
 
 
 class RunCatalog(Protocol):
@@ -48,11 +51,13 @@ class Begin:
         artifacts: Where requests go.
         catalog: Where versions and runs are recorded.
         start: Starts the execution of (run, dataset, version).
+        audit: Where it is kept who began which run.
     """
 
     artifacts: ObjectStore
     catalog: RunCatalog
     start: Callable[[str, str, str], None]
+    audit: AuditLog
 
     def __call__(
         self,
@@ -62,6 +67,7 @@ class Begin:
         order: str,
         source: Sequence[Source] = (),
         again: bool = False,
+        caller: Caller = EVENTS,
     ) -> Outcome:
         """Record a version of these files and its run, then start it.
 
@@ -72,9 +78,11 @@ class Begin:
             order: Sorts by time of upload.
             source: The objects that asked for the run; the first files when there are none.
             again: Whether the version runs again although its last run didn't fail.
+            caller: Who asked for it.
 
         Raises:
             BadDataset: All files are empty.
+            Unavailable: The audit record can't be written; nothing is started then.
         """
         source = list(source) or list(files.shown)
         if not files.bytes:
@@ -88,8 +96,17 @@ class Begin:
         data = canonical_json(request.model_dump(mode="json"))
         self.artifacts.write_new(DatasetKeys(dataset, version).request, data, "application/json")
         self.catalog.newest_version(dataset, version, order)
+        self._record(run_id, dataset, version, source, caller)
         self.start(run_id, dataset, version)
         return Outcome("started" if is_new else "unchanged", run_id)
+
+    def _record(self, run_id: str, dataset: str, version: str, source: Sequence[Source], caller: Caller) -> None:
+        """One entry per run, whoever comes again: the record tells what began it, not what found it there."""
+        details = (
+            {"run_id": run_id, "upload": source[0].key, "upload_version": source[0].version or ""} if source else {}
+        )
+        subject = f"{dataset}/{version}"
+        self.audit.record("dataset.begun", subject, caller.who, caller.source, details, once=f"run {run_id}")
 
     def _run_of(
         self, dataset: str, version: str, source: Sequence[Source], order: str, again: bool

@@ -108,6 +108,7 @@ class ListingWriter:
     artifacts: ObjectStore
     dataset: str
     parts: list[ListingPart] = field(default_factory=list)
+    folder: str | None = None
     files: list[SourceFile] = field(default_factory=list)
     shown: list[SourceFile] = field(default_factory=list)
     bytes: int = 0
@@ -131,7 +132,7 @@ class ListingWriter:
     def flush(self) -> None:
         """Write what was collected as a part."""
         if self.files:
-            self.parts.append(write_part(self.artifacts, self.dataset, self.files))
+            self.parts.append(write_part(self.artifacts, self.dataset, self.files, self.folder))
             self.files = []
 
     def finish(self) -> FileSet:

@@ -22,7 +22,8 @@ from shoal_core.data.config import DatasetConfig, SourceFile, parse_config
 from shoal_core.data.requests import FileList, read_request, relative_name
 from shoal_core.errors import BadConfig, BadDataset, NotFound, ShoalError
 from shoal_core.keys import DatasetKeys
-from shoal_core.registry.beginning import Begin, Outcome, RunCatalog
+from shoal_core.registry.audit import Caller
+from shoal_core.registry.beginning import EVENTS, Begin, Outcome, RunCatalog
 from shoal_core.registry.file_sets import VERSION_LENGTH, collect, read_set
 from shoal_core.registry.names import (
     CONFIG_FILE,
@@ -44,12 +45,28 @@ MAX_CONTAINERS = 1_000
 
 @dataclass(frozen=True)
 class Upload:
-    """One finished write: an S3 event's object. `order` sorts by time of upload."""
+    """One finished write: an S3 event's object.
+
+    Attributes:
+        key: Its key.
+        version: Its S3 version.
+        size: Bytes.
+        order: Sorts by time of upload.
+        who: S3's principal id of who wrote it.
+        address: Where the request came from.
+    """
 
     key: str
     version: str | None
     size: int
     order: str
+    who: str = EVENTS.who
+    address: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        """Who wrote it, as the audit record names it."""
+        return Caller(who=self.who, source=self.address)
 
     @property
     def source(self) -> Source:
@@ -142,7 +159,8 @@ class Ingest:
         if key.is_list:
             return self._read_source(key.dataset, upload, config)
         file = self.uploads.fingerprint(upload.key, upload.version)
-        outcome = self.begin(key.dataset, read_set(key.dataset, [file]), config, upload.order)
+        files = read_set(key.dataset, [file])
+        outcome = self.begin(key.dataset, files, config, upload.order, caller=upload.caller)
         if not self._has_loose(key.dataset, config):
             self.catalog.dataset_not_waiting(key.dataset, upload.order)
         return outcome
@@ -157,14 +175,15 @@ class Ingest:
         files = collect(self.artifacts, dataset, self._members(dataset, config, containers), self.uploads.fingerprint)
         if files is not None:
             self.catalog.dataset_not_waiting(dataset, upload.order)
-            return self.begin(dataset, files, config, upload.order)
+            return self.begin(dataset, files, config, upload.order, caller=upload.caller)
         if containers:
             keys = [f"{PREFIX}{dataset}/{container.file}" for container in containers]
             newest = max(keys, key=lambda key: (self.uploads.modified(key), key))
             key = parse_upload_key(newest)
             if key is not None and key.is_list:
                 return self._read_source(dataset, upload, config, newest)
-            return self.begin(dataset, read_set(dataset, [self.uploads.fingerprint(newest)]), config, upload.order)
+            found = read_set(dataset, [self.uploads.fingerprint(newest)])
+            return self.begin(dataset, found, config, upload.order, caller=upload.caller)
         what = f"files that match {', '.join(config.files)}" if config.files else "an archive, a table or files"
         self.catalog.dataset_waiting(
             dataset, f"{CONFIG_FILE} is there; upload {what} beside it, then write it again.", upload.order
@@ -243,11 +262,12 @@ class Ingest:
             if file.key != upload.key and not file.key.endswith("/")
         }
         files = mended_set(self.artifacts, request, mended, self.uploads.fingerprint)
-        return self.begin(key.dataset, files, request.config, upload.order, [upload.source], again=not mended)
+        source = [upload.source]
+        return self.begin(key.dataset, files, request.config, upload.order, source, not mended, upload.caller)
 
     def _task(self, dataset: str, upload: Upload, key: str | None = None) -> SourceTask:
         version = upload.version if key is None else None
-        return SourceTask.of(dataset, key or upload.key, version, upload.source, upload.order)
+        return SourceTask.of(dataset, key or upload.key, version, upload.source, upload.order, upload.caller)
 
     def _read_source(self, dataset: str, upload: Upload, config: DatasetConfig, key: str | None = None) -> Outcome:
         """Start the state machine that reads a source and then begins a version of what it found."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
+from shoal_core.data.patterns import pattern_of
 from shoal_core.errors import BadName
 
 PREFIX = "datasets/"
@@ -98,12 +98,4 @@ def parse_upload_key(key: str) -> UploadKey | None:
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a file's name matches one of the patterns: `*` and `?` stay within a folder, `**` doesn't."""
-    return any(_pattern(pattern).fullmatch(name) for pattern in patterns)
-
-
-@lru_cache(maxsize=256)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern as a regular expression: `a/**/b.csv` also means `a/b.csv`."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts), re.DOTALL)
+    return any(pattern_of(pattern).fullmatch(name) for pattern in patterns)

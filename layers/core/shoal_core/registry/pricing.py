@@ -15,6 +15,9 @@ def lambda_cost(gb_seconds: float, invocations: int, architecture: str) -> float
     return gb_seconds * LAMBDA_GB_SECOND[architecture] + invocations * LAMBDA_REQUEST
 
 
-def transitions_cost(invocations: int, rounds: int) -> float:
-    """Dollars for state transitions: one per task, two per round for its Map and Choice, ten around them."""
-    return (invocations + 2 * rounds + 10) * STATE_TRANSITION
+def transitions_cost(invocations: int, rounds: int, children: int = 0) -> float:
+    """Dollars for state transitions: one per task, two per round for its Map and Choice, fourteen around them.
+
+    Starting a child of a Distributed Map is one more.
+    """
+    return (invocations + 2 * rounds + children + 14) * STATE_TRANSITION

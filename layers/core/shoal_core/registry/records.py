@@ -12,7 +12,7 @@ RunStatus = Literal["running", "succeeded", "failed"]
 class Record(BaseModel):
     """Base of all records: unknown fields are refused, values don't change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Source(Record):
@@ -76,6 +76,7 @@ class RoundSummary(Record):
     learning_rate: float
     validation: dict[str, float]
     reason: str | None = Field(default=None, description="why the run ended with this round")
+    lost: list[int] = Field(default_factory=list, description="workers that the round went on without")
 
 
 class ModelReference(Record):
@@ -149,6 +150,20 @@ class ModelVersion(Record):
     bytes: int
     created_at: str
     optimization: dict[str, Any] = Field(default_factory=dict, description="the candidates, and which one is served")
+    promotion: dict[str, Any] = Field(default_factory=dict, description="what was decided of it beside the champion")
+    signature: dict[str, Any] = Field(default_factory=dict, description="the file's inputs and outputs")
+    lineage: dict[str, Any] = Field(default_factory=dict, description="upload, dataset version, run, checkpoint, file")
+    owner: str = ""
+
+
+class RefusedImport(Record):
+    """An uploaded model that can't be served."""
+
+    run_id: str
+    at: str
+    error: str = Field(description="the error's name")
+    reason: str
+    fix: str
 
 
 class Model(Record):
@@ -157,10 +172,56 @@ class Model(Record):
     name: str
     task: str
     aliases: dict[str, int]
+    traffic: Traffic | None = None
     versions: list[ModelVersion]
     inputs: dict[str, Any] = Field(default_factory=dict)
     classes: list[str] | None = None
     endpoint: str = ""
+    refused: list[RefusedImport] = Field(default_factory=list, description="imports that failed, newest first")
+
+
+class TargetShare(Record):
+    """A version and the share of the requests that it answers."""
+
+    version: int
+    percent: float
+
+
+class CanaryState(Record):
+    """A version that takes over step by step."""
+
+    version: int
+    percent: float
+    steps: list[float] = Field(description="percent")
+    step: int = Field(description="where it is, from 1")
+    every_seconds: int
+    started_at: str
+    step_at: str
+    max_errors: float
+    max_latency_ms: float | None
+    max_slowdown: float
+    min_requests: int
+
+
+class ShadowState(Record):
+    """A version that is asked, too, and whose answers are compared and not returned."""
+
+    version: int
+    percent: float
+    started_at: str
+
+
+class Traffic(Record):
+    """Who answers a model's requests."""
+
+    model: str
+    production: int
+    aliases: dict[str, int]
+    shares: list[TargetShare]
+    canary: CanaryState | None = None
+    split: bool = Field(default=False, description="whether the shares are an A/B split")
+    shadow: ShadowState | None = None
+    measured: dict[str, Any] = Field(default_factory=dict, description="requests, errors and latency of its versions")
 
 
 class ModelSummary(Record):

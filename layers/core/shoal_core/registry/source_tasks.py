@@ -7,6 +7,8 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from shoal_core.registry.audit import Caller
+from shoal_core.registry.beginning import EVENTS
 from shoal_core.registry.file_sets import VERSION_LENGTH
 from shoal_core.registry.records import Source
 
@@ -21,6 +23,7 @@ class SourceTask(BaseModel):
         version: Its S3 version; None is the newest.
         trigger: The object that a run names as its source.
         order: Sorts by time of upload, or of the schedule.
+        caller: Who asked for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -31,13 +34,24 @@ class SourceTask(BaseModel):
     version: str | None = None
     trigger: Source
     order: str
+    caller: Caller = EVENTS
 
     @classmethod
-    def of(cls, dataset: str, key: str, version: str | None, trigger: Source, order: str) -> SourceTask:
+    def of(
+        cls, dataset: str, key: str, version: str | None, trigger: Source, order: str, caller: Caller = EVENTS
+    ) -> SourceTask:
         """The task of an event or of a due time, named by both."""
         identity = "\n".join((dataset, key, version or "", trigger.key, trigger.version or "", order))
         source_id = hashlib.sha256(identity.encode()).hexdigest()[:VERSION_LENGTH]
-        return cls(source_id=source_id, dataset=dataset, key=key, version=version, trigger=trigger, order=order)
+        return cls(
+            source_id=source_id,
+            dataset=dataset,
+            key=key,
+            version=version,
+            trigger=trigger,
+            order=order,
+            caller=caller,
+        )
 
     @property
     def execution(self) -> str:

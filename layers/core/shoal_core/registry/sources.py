@@ -1,8 +1,8 @@
 """Reading data that isn't uploaded: an S3 prefix, a list of S3 URIs, a DynamoDB table.
 
-`SourceReader.plan` pins what is asked for and cuts it into segments; `read` reads one, page by page, and notes after
-every part how far it has come, so that whoever goes on, after fifteen minutes or a crash, goes on there; `commit`
-begins a dataset version of what all segments found. An unchanged source is the same version.
+`SourceReader.plan` pins what is asked for; `prepare` cuts it into segments, once it can be read; `read` reads one, page
+by page, and notes after every part how far it has come, so that whoever goes on, after fifteen minutes or a crash, goes
+on there; `commit` begins a dataset version of what all segments found. An unchanged source is the same version.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from shoal_core.keys import SourceKeys
 from shoal_core.registry.beginning import Begin, Outcome
 from shoal_core.registry.file_sets import MAX_FILES, ContentSum, ListingWriter, listed_set
 from shoal_core.registry.names import CONFIG_FILE, PREFIX, matches, parse_upload_key
+from shoal_core.registry.source_exports import EXPORT_BYTES, TableExports, export_files, exported_items, look_at_export
 from shoal_core.registry.source_rows import ROWS_BYTES, RowWriter
 from shoal_core.registry.source_tasks import SourceTask
 from shoal_core.registry.uri_lists import LINES_PER_SEGMENT, count_uris, describe_uris, read_uris
@@ -49,7 +50,7 @@ class SourceUploads(ObjectStore, Protocol):
         ...
 
 
-class Tables(Protocol):
+class Tables(TableExports, Protocol):
     """DynamoDB as sources need it. Raises `NotFound`, `NotPermitted` or `Unavailable`."""
 
     def size(self, table: str) -> int:
@@ -66,7 +67,7 @@ class _Model(BaseModel):
 
 
 class SourcePlan(_Model):
-    """`source.json`: what is read, pinned. `lines` are those of a list of URIs."""
+    """`source.json`: what is read, pinned. `lines` are those of a list of URIs; an export's segments come later."""
 
     schema_version: Literal[1] = 1
     task: SourceTask
@@ -74,6 +75,7 @@ class SourcePlan(_Model):
     config: DatasetConfig
     segments: int = Field(ge=1)
     lines: int = 0
+    by: Literal["scan", "export"] = "scan"
 
     @property
     def keys(self) -> SourceKeys:
@@ -91,6 +93,14 @@ class SourcePlan(_Model):
     def title(self) -> str:
         """What is read, in words, for messages."""
         return repr(self.task.key) if self.kind == "uris" else self.source.title
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """How a source can be read: in `segments`, or (0) not before about `seconds`."""
+
+    segments: int
+    seconds: int = 0
 
 
 class SegmentState(_Model):
@@ -148,8 +158,28 @@ class SourceReader:
             raise BadConfig(f"{task.key!r} has no `source`.", "Write it again with a `source`.")
         if source.dynamodb is None:
             return SourcePlan(task=task, kind="s3", config=config, segments=1)
-        inferred = min(MAX_INFERRED_SEGMENTS, 1 + self.tables.size(source.dynamodb) // SEGMENT_BYTES)
-        return SourcePlan(task=task, kind="dynamodb", config=config, segments=source.segments or inferred)
+        size = self.tables.size(source.dynamodb)
+        by = source.by or "scan"
+        if source.by is None and source.segments is None and size >= EXPORT_BYTES:
+            by = "export" if self.tables.is_recoverable(source.dynamodb) else "scan"
+        inferred = min(MAX_INFERRED_SEGMENTS, 1 + size // SEGMENT_BYTES)
+        return SourcePlan(task=task, kind="dynamodb", config=config, segments=source.segments or inferred, by=by)
+
+    def prepare(self, plan: SourcePlan) -> Prepared:
+        """Cut a pinned source into segments; a table's export is asked for, once, and looked at again later.
+
+        Raises:
+            BadConfig: The table has no point-in-time recovery, which exports need.
+            BadDataset: DynamoDB couldn't export the table.
+        """
+        if plan.by != "export":
+            return Prepared(plan.segments)
+        table = plan.source.dynamodb or ""
+        found = look_at_export(self.artifacts, self.tables, table, plan.keys, plan.task.source_id, self.rows_bucket)
+        return Prepared(found.segments) if found.done else Prepared(0, found.seconds)
+
+    def _segments(self, plan: SourcePlan) -> int:
+        return export_files(self.artifacts, plan.keys).segments if plan.by == "export" else plan.segments
 
     def _config(self, task: SourceTask) -> DatasetConfig:
         """The settings beside a list of URIs: those that asked for it, else the newest."""
@@ -174,7 +204,8 @@ class SourceReader:
         state = self._state(plan, segment) or SegmentState()
         if state.done:
             return True
-        steps = {"s3": self._read_prefix, "uris": self._read_list, "dynamodb": self._read_table}[plan.kind]
+        read_rows = self._read_export if plan.by == "export" else self._read_table
+        steps = {"s3": self._read_prefix, "uris": self._read_list, "dynamodb": read_rows}[plan.kind]
         for reached in steps(plan, segment, state):
             self.artifacts.write(key, canonical_json(reached.model_dump(mode="json")), "application/json")
             if reached.done or not has_time():
@@ -196,7 +227,7 @@ class SourceReader:
         listed = self.uploads.in_bucket(source.bucket).listing(source.prefix, (state.cursor or {}).get("after", ""))
         for file in listed:
             name = file.key[skipped:]
-            if _is_hidden(name) or (plan.config.files is not None and not matches(name, plan.config.files)):
+            if is_hidden(name) or (plan.config.files is not None and not matches(name, plan.config.files)):
                 continue
             writer.add(file.model_copy(update={"bucket": source.bucket, "name": name}))
             if len(writer.files) == PART_FILES:
@@ -217,10 +248,21 @@ class SourceReader:
 
     def _read_table(self, plan: SourcePlan, segment: int, state: SegmentState) -> Iterator[SegmentState]:
         """States after every part of the rows of one segment of a DynamoDB table."""
-        table = plan.source.dynamodb or ""
-        rows = RowWriter(self.artifacts, self.rows_bucket, plan.keys, f"{table}-{segment:03d}", list(state.files))
+        pages = self.tables.pages(plan.source.dynamodb or "", segment, plan.segments, state.cursor)
+        return self._write_rows(plan, segment, state, pages)
+
+    def _read_export(self, plan: SourcePlan, segment: int, state: SegmentState) -> Iterator[SegmentState]:
+        """States after every part of the rows of the exported files that are the segment's."""
+        pages = exported_items(self.artifacts, export_files(self.artifacts, plan.keys), segment, state.cursor)
+        return self._write_rows(plan, segment, state, pages)
+
+    def _write_rows(
+        self, plan: SourcePlan, segment: int, state: SegmentState, pages: Iterator[Page]
+    ) -> Iterator[SegmentState]:
+        name = f"{plan.source.dynamodb}-{segment:03d}"
+        rows = RowWriter(self.artifacts, self.rows_bucket, plan.keys, name, list(state.files))
         rows.content.merge(state.count, int(state.total, 16))
-        for items, cursor in self.tables.pages(table, segment, plan.segments, state.cursor):
+        for items, cursor in pages:
             rows.add(items)
             if rows.buffered >= ROWS_BYTES or cursor is None:
                 rows.flush()
@@ -242,7 +284,7 @@ class SourceReader:
             NotFound: A segment hasn't been read.
         """
         content, parts, files, size = ContentSum(), list[ListingPart](), list[SourceFile](), 0
-        for segment in range(plan.segments):
+        for segment in range(self._segments(plan)):
             state = self._state(plan, segment)
             if state is None or not state.done:
                 raise NotFound(f"Source {plan.task.source_id!r} isn't read to its end.", "Write dataset.yaml again.")
@@ -258,10 +300,11 @@ class SourceReader:
             files += [file for part in parts for file in decode_part(self.artifacts.read(part.key), part)]
             parts = []
         found = listed_set(content.digest(), files, parts, size, files)
-        return begin(plan.task.dataset, found, plan.config, plan.task.order, [plan.task.trigger])
+        task = plan.task
+        return begin(task.dataset, found, plan.config, task.order, [task.trigger], caller=task.caller)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """What data lakes keep beside their data: `_SUCCESS`, `_delta_log/…`, `.crc` files; and folder markers."""
     return not name or name.endswith("/") or any(part.startswith(("_", ".")) for part in name.split("/"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 from shoal_core.errors import NotFound, split_message
 from shoal_core.registry.pricing import lambda_cost, transitions_cost
 from shoal_core.registry.records import (
+    CanaryState,
     Dataset,
     DatasetVersion,
     Failure,
@@ -17,14 +19,21 @@ from shoal_core.registry.records import (
     ModelReference,
     ModelVersion,
     Progress,
+    RefusedImport,
     RoundSummary,
     Run,
+    ShadowState,
     Source,
     StageUsage,
+    TargetShare,
+    Traffic,
 )
+from shoal_core.registry.routing import WHOLE, Aliases, Canary, percent, read_aliases
 
 Item = Mapping[str, Any]
 MB_PER_GB = 1024
+# The stages whose Map is distributed: each of their items is an execution of its own.
+_DISTRIBUTED = frozenset({"Write Shard", "Pack Shard"})
 # What Lambda and Step Functions themselves report; the rest are Shoal's, whose message holds the fix.
 _PLATFORM_FIXES = {
     "Sandbox.Timedout": "Lower the work per invocation (more workers or rounds in dataset.yaml) and upload again.",
@@ -32,6 +41,7 @@ _PLATFORM_FIXES = {
     "Runtime.OutOfMemory": "Set a smaller image_size or more workers in dataset.yaml, or raise the function's memory.",
     "Runtime.ExitError": "A worker died on every attempt; read its log with `shoal logs`.",
     "ClientError": "AWS refused a call. For AccessDenied add the action to the function's policies in template.yaml.",
+    "States.ExceedToleratedFailureThreshold": "An item failed and couldn't tell why; read the execution's Map Run.",
     "States.DataLimitExceeded": "A state's payload went over 256 KiB; use fewer workers or larger shards.",
 }
 
@@ -42,13 +52,15 @@ def run_view(items: Iterable[Item], architecture: str) -> Run:
     run = next(item for item in items if item["sk"] == "RUN")
     rounds = [_round(item) for item in items if item["sk"].startswith("ROUND#")]
     stages = sorted(
-        (_stage(item, architecture) for item in items if item["sk"].startswith("STAGE#") and "invocations" in item),
+        (stage_view(item, architecture) for item in items if item["sk"].startswith("STAGE#") and "invocations" in item),
         key=lambda stage: (stage.started_at, stage.name),
     )
-    settings = _document(run, "settings", {})
+    settings = document_of(run, "settings", {})
     invocations = sum(stage.invocations for stage in stages)
+    children = sum(stage.invocations for stage in stages if stage.name in _DISTRIBUTED)
     cost = sum(stage.cost_usd for stage in stages) + (
-        transitions_cost(invocations, run.get("last_round", 0)) if stages else 0.0
+        # An import is one invocation that no state machine makes.
+        transitions_cost(invocations, run.get("last_round", 0), children) if stages and run["dataset"] else 0.0
     )
     finished_at = run.get("finished_at")
     return Run(
@@ -60,38 +72,41 @@ def run_view(items: Iterable[Item], architecture: str) -> Run:
         created_at=run["created_at"],
         updated_at=finished_at or run["updated_at"],
         finished_at=finished_at,
-        source=[Source.model_validate(entry) for entry in _document(run, "source", [])],
+        source=[Source.model_validate(entry) for entry in document_of(run, "source", [])],
         settings=settings,
-        inferred=_document(run, "inferred", []),
-        warnings=_document(run, "warnings", []),
+        inferred=document_of(run, "inferred", []),
+        warnings=document_of(run, "warnings", []),
         progress=_progress(run, settings),
         rounds=rounds,
         stages=stages,
-        seconds=_seconds(run["created_at"], finished_at or run["updated_at"]),
+        seconds=seconds_between(run["created_at"], finished_at or run["updated_at"]),
         gb_seconds=round(sum(stage.gb_seconds for stage in stages), 3),
         cost_usd=cost,
-        metrics=_document(run, "evaluation", {}),
-        optimization=_document(run, "optimization", {}),
+        metrics=document_of(run, "evaluation", {}),
+        optimization=document_of(run, "optimization", {}),
         model=ModelReference(name=run["model_name"], version=run["model_version"]) if "model_name" in run else None,
-        failure=_failure(run),
+        failure=failure_view(run),
     )
 
 
-def _document(item: Item, name: str, default: Any) -> Any:  # noqa: ANN401 - JSON
+def document_of(item: Item, name: str, default: Any) -> Any:  # noqa: ANN401 - JSON
+    """The JSON document that an attribute holds, or the default."""
     return json.loads(item[name]) if name in item else default
 
 
-def _seconds(start: str, end: str) -> float:
+def seconds_between(start: str, end: str) -> float:
+    """Seconds from one moment to another, both in ISO 8601; 0 when they are the other way round."""
     return round(max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()), 3)
 
 
-def _stage(item: Item, architecture: str) -> StageUsage:
+def stage_view(item: Item, architecture: str) -> StageUsage:
+    """What a stage used, from its item."""
     gb_seconds = item["megabyte_ms"] / MB_PER_GB / 1000
     return StageUsage(
         name=item["name"],
         started_at=item["started_at"],
         finished_at=item["finished_at"],
-        seconds=_seconds(item["started_at"], item["finished_at"]),
+        seconds=seconds_between(item["started_at"], item["finished_at"]),
         invocations=item["invocations"],
         gb_seconds=round(gb_seconds, 3),
         cost_usd=lambda_cost(gb_seconds, item["invocations"], architecture),
@@ -116,7 +131,7 @@ def _progress(run: Item, settings: Mapping[str, Any]) -> Progress:
     )
 
 
-def _failure(run: Item) -> Failure | None:
+def failure_view(run: Item) -> Failure | None:
     """The reason and the fix, from what Step Functions or `ingest_upload` recorded."""
     if run["status"] != "failed":
         return None
@@ -174,7 +189,7 @@ def _dataset_version(item: Item, failed_runs: Collection[str]) -> DatasetVersion
         created_at=item["created_at"],
         run_id=item["run_id"],
         task=item.get("task"),
-        samples=_document(item, "samples", {}),
+        samples=document_of(item, "samples", {}),
     )
 
 
@@ -190,12 +205,59 @@ def model_view(items: Iterable[Item], endpoint: str = "", spec: Mapping[str, Any
     if "production" not in record:
         raise NotFound(f"Model {record['name']!r} has no version in production yet.", "Wait for its run to finish.")
     target = spec["target"] if spec else {}
+    aliases = read_aliases(record)
     return Model(
         name=record["name"],
         task=record["task"],
-        aliases={"production": record["production"]},
+        aliases=aliases.all(),
+        traffic=traffic_view(record["name"], aliases),
         versions=versions,
-        inputs=dict(spec[spec["kind"]]) if spec else {},
+        inputs=dict(spec.get(spec["kind"]) or {}) if spec else {},
         classes=list(target["classes"]) if target.get("classes") else None,
         endpoint=endpoint,
+        refused=sorted(map(_refused, items_of(items, "IMPORT#")), key=lambda entry: entry.at, reverse=True),
+    )
+
+
+def items_of(items: Iterable[Item], kind: str) -> list[Item]:
+    """Those whose sort key begins with `kind`."""
+    return [item for item in items if item["sk"].startswith(kind)]
+
+
+def _refused(item: Item) -> RefusedImport:
+    told = json.loads(item["refused"])
+    reason, fix = split_message(told["message"])
+    return RefusedImport(run_id=told["run_id"], at=told["at"], error=told["error"], reason=reason, fix=fix)
+
+
+def traffic_view(model: str, aliases: Aliases, measured: Mapping[str, Any] | None = None) -> Traffic:
+    """Who answers a model's requests, with what was measured of it."""
+    canary, shadow = aliases.canary, aliases.shadow
+    shares = {target.version: target.weight for target in aliases.targets} or {aliases.production: WHOLE}
+    if canary is not None:
+        shares = {aliases.production: WHOLE - canary.weight, canary.version: canary.weight}
+    return Traffic(
+        model=model,
+        production=aliases.production,
+        aliases=aliases.all(),
+        shares=[TargetShare(version=version, percent=percent(weight)) for version, weight in shares.items()],
+        canary=_canary(canary) if canary else None,
+        split=bool(aliases.targets),
+        shadow=ShadowState(version=shadow.version, percent=percent(shadow.weight), started_at=shadow.started_at)
+        if shadow
+        else None,
+        measured=dict(measured or {}),
+    )
+
+
+def _canary(canary: Canary) -> CanaryState:
+    return CanaryState(
+        version=canary.version,
+        percent=percent(canary.weight),
+        steps=[percent(weight) for weight in canary.steps],
+        step=canary.step + 1,
+        every_seconds=canary.every,
+        started_at=canary.started_at,
+        step_at=canary.step_at,
+        **dataclasses.asdict(canary.limits),
     )

@@ -17,17 +17,25 @@ def server_metadata(version: str) -> dict[str, Any]:
 
 
 def served(models: ModelCache, name: str, version: str | None = None) -> ServedModel:
-    """The version asked for, or the one in production. Raises `NotFound`."""
-    if version is None:
-        return models.production(name)
-    if not (version.isascii() and version.isdigit() and len(version) < 10):
-        raise NotFound(f"Model {name!r} has no version {version[:40]!r}.", "Versions are whole numbers, such as 1.")
-    return models.version(name, int(version))
+    """The version asked for, by number or alias, or the one in production. Raises `NotFound`."""
+    return models.production(name) if version is None else models.version(name, numbered(models, name, version))
+
+
+def numbered(models: ModelCache, name: str, version: str) -> int:
+    """The number of a version that is given as one, or as an alias. Raises `NotFound`."""
+    if version.isascii() and version.isdigit() and len(version) < 10:
+        return int(version)
+    found = models.aliases(name).version_of(version)
+    if found is None:
+        raise NotFound(
+            f"Model {name!r} has no version {version[:40]!r}.", "Versions are whole numbers, such as 1, or aliases."
+        )
+    return found
 
 
 def metadata(model: ServedModel) -> dict[str, Any]:
     """The answer of `GET /v2/models/{name}`, of one version."""
-    return model_metadata(model.name, [model.version], _inputs(model), _outputs(model))
+    return model_metadata(model.name, [model.version], model_inputs(model), model_outputs(model))
 
 
 def infer(model: ServedModel, body: bytes, header_length: str | None) -> tuple[bytes, int | None]:
@@ -44,7 +52,7 @@ def infer(model: ServedModel, body: bytes, header_length: str | None) -> tuple[b
     Raises:
         BadInput: The request isn't one that the model can answer.
     """
-    request = parse_infer(body, header_length, _inputs(model), _outputs(model))
+    request = parse_infer(body, header_length, model_inputs(model), model_outputs(model))
     names = [wanted.name for wanted in request.outputs]
     try:
         results = model.session.run(names, request.tensors)
@@ -53,9 +61,11 @@ def infer(model: ServedModel, body: bytes, header_length: str | None) -> tuple[b
     return infer_answer(request, model.name, model.version, dict(zip(names, results, strict=True)))
 
 
-def _inputs(model: ServedModel) -> list[TensorInfo]:
-    return [TensorInfo.of(value) for value in model.session.get_inputs()]
+def model_inputs(model: ServedModel) -> tuple[TensorInfo, ...]:
+    """A model's inputs, in order."""
+    return model.tensors[0]
 
 
-def _outputs(model: ServedModel) -> list[TensorInfo]:
-    return [TensorInfo.of(value) for value in model.session.get_outputs()]
+def model_outputs(model: ServedModel) -> tuple[TensorInfo, ...]:
+    """A model's outputs, in order."""
+    return model.tensors[1]

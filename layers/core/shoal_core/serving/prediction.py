@@ -4,153 +4,161 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.errors import BadRequest, TooLarge
+from shoal_core.errors import BadInput, BadRequest
+from shoal_core.serving.instances import MAX_INSTANCES, decoded, expected, only_text, read_instances
 from shoal_core.serving.sessions import ServedModel, outputs
 
-MAX_INSTANCES = 1000
+__all__ = ["MAX_INSTANCES", "answers", "predict", "predict_each", "raw_instance", "text_instance"]
+
 THRESHOLD = 0.5
 """Of several labels, those apply that are at least as likely as this: as the metrics have it."""
 
 
-def predict(model: ServedModel, body: bytes, content_type: str) -> dict[str, Any]:
+def predict(model: ServedModel, body: bytes, content_type: str, top: int | None = None) -> dict[str, Any]:
     """Answer `POST /models/{name}/predict`.
 
     Args:
         model: The version that serves.
-        body: One image file, one text, or JSON: `{"instances": [...]}`, a list, or one row (of a model of sequences
-            `{"rows": [...]}`, oldest row first).
-        content_type: The request's; `image/*` and `application/octet-stream` mean one image, `text/plain` one text for
-            a model of one text column, all else is JSON.
+        body: An image, a text, rows or JSON, as `instances.read_instances` reads them.
+        content_type: The request's.
+        top: Of how many classes, the likeliest first, probabilities are told; None is all, in the order of classes.
 
     Returns:
         `{"model", "version", "task", "predictions": [...]}`, predictions in the order of the instances: `label`,
         `probability` and `probabilities` (classification), `labels` (those with a probability of at least 1/2, the
-        likeliest first) and `probabilities` (multilabel), or `value` (regression).
+        likeliest first) and `probabilities` (multilabel), or `value` (regression; a list where the
+        model gives several numbers).
 
     Raises:
         BadInput: The body doesn't hold what the model takes; names the instance and the fix.
     """
-    tensors = _tensors(model.spec, body, content_type.partition(";")[0].strip().lower())
-    result = outputs(model, tensors)
+    result = outputs(model, _tensors(model.spec, body, content_type))
+    found = answers(model.spec, result)
     return {
         "model": model.name,
         "version": model.version,
         "task": model.spec.target.task,
-        "predictions": _predictions(model.spec, result),
+        "predictions": found if top is None else [_likeliest(prediction, top) for prediction in found],
     }
 
 
+def _likeliest(prediction: dict[str, Any], top: int) -> dict[str, Any]:
+    """A prediction with the probabilities of the likeliest classes only, the likeliest first."""
+    if "probabilities" not in prediction:
+        return prediction
+    every = prediction["probabilities"]
+    best = sorted(every, key=lambda label: -(every[label] or 0.0))[:top]
+    return {**prediction, "probabilities": {label: every[label] for label in best}}
+
+
 def _tensors(spec: PreprocessingSpec, body: bytes, content_type: str) -> dict[str, NDArray[Any]]:
-    if not body:
-        raise BadRequest("The request has no body.", _expected(spec))
-    if content_type.startswith("image/") or content_type == "application/octet-stream":
-        return {"image": spec.encode_image(body)[np.newaxis]}
-    if content_type == "text/plain":
-        return spec.encode_rows([{_only_text(spec): _decoded(body)}])
-    instances = _instances(spec, body)
+    spec.refuse_tensors()
+    instances = read_instances(spec, body, content_type)
     if spec.kind == "table":
         return spec.encode_rows(instances)
     if spec.kind == "sequence":
         return spec.encode_windows(instances)
-    return {"image": np.stack([_image(spec, entry, number) for number, entry in enumerate(instances, 1)])}
+    if len(instances) == 1 and isinstance(instances[0].get("bytes"), bytes):
+        return {"image": spec.encode_image(instances[0]["bytes"])[np.newaxis]}
+    return {"image": np.stack([_image(spec, entry, f"Instance {number}") for number, entry in enumerate(instances, 1)])}
 
 
-def _instances(spec: PreprocessingSpec, body: bytes) -> Sequence[Any]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        # ValueError covers bad UTF-8, bad JSON, and integers too long for Python to convert.
-        raise BadRequest(f"The request's body isn't valid JSON: {error}.", _expected(spec)) from error
-    if isinstance(value, dict):
-        value = value["instances"] if set(value) == {"instances"} else [value]
-    if not isinstance(value, list) or not value:
-        raise BadRequest("The request's JSON holds no instances.", _expected(spec))
-    if len(value) > MAX_INSTANCES:
-        raise TooLarge(
-            f"The request has {len(value):,} instances; {MAX_INSTANCES:,} are allowed.",
-            "Send them in several requests.",
-        )
-    for number, entry in enumerate(value, 1):
-        if not isinstance(entry, dict):
-            raise BadRequest(f"Instance {number} is a {_json_type(entry)}, not an object.", _expected(spec))
-    return value
+def predict_each(model: ServedModel, instances: Sequence[dict[str, Any]]) -> list[dict[str, Any] | BadInput]:
+    """Predict instances that needn't know of each other, in one run of the model.
+
+    Args:
+        model: The version that serves.
+        instances: As in the JSON of `predict`; of a model of images also `{"bytes": ...}`, a file as it is.
+
+    Returns:
+        In the order of the instances: the prediction as `predict` has it, or what is wrong with the instance.
+    """
+    tensors, wrong = _encode_each(model.spec, instances)
+    good = len(instances) - len(wrong)
+    found = iter(answers(model.spec, outputs(model, tensors)) if good else ())
+    return [wrong[position] if position in wrong else next(found) for position in range(len(instances))]
 
 
-def _image(spec: PreprocessingSpec, instance: dict[str, Any], number: int) -> NDArray[np.uint8]:
+def raw_instance(spec: PreprocessingSpec, data: bytes) -> dict[str, Any]:
+    """The instance that bytes without JSON around them are: an image, or a text. Raises `BadRequest`."""
+    if spec.kind == "image":
+        return {"bytes": data}
+    return {only_text(spec): decoded(data)}
+
+
+def text_instance(spec: PreprocessingSpec, text: str) -> dict[str, Any]:
+    """The instance that one text is. Raises `BadRequest` when the model takes something else."""
+    return {only_text(spec): text}
+
+
+def _encode_each(
+    spec: PreprocessingSpec, instances: Sequence[dict[str, Any]]
+) -> tuple[dict[str, NDArray[Any]], Mapping[int, BadInput]]:
+    """Tensors of the instances that the model takes, and what is wrong with each of the others."""
+    if spec.kind == "table":
+        return spec.encode_rows_each(instances)
+    name = "image" if spec.kind == "image" else "sequence"
+    encoded: list[NDArray[Any]] = []
+    wrong: dict[int, BadInput] = {}
+    for position, entry in enumerate(instances):
+        try:
+            one = _image(spec, entry, "The image") if name == "image" else spec.encode_windows([entry])[name][0]
+            encoded.append(one)
+        except BadInput as error:
+            wrong[position] = error
+    return ({name: np.stack(encoded)} if encoded else {}), wrong
+
+
+def _image(spec: PreprocessingSpec, instance: dict[str, Any], name: str) -> NDArray[np.uint8]:
+    if isinstance(instance.get("bytes"), bytes):
+        return spec.encode_image(instance["bytes"], name)
     text = instance.get("b64")
     if not isinstance(text, str) or set(instance) != {"b64"}:
-        raise BadRequest(f"Instance {number} isn't an image.", _expected(spec))
+        raise BadRequest(f"{name} isn't an image.", expected(spec))
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(
-            f"Instance {number} isn't valid base64: {error}.", "Encode the file's bytes as base64."
-        ) from error
-    return spec.encode_image(data, f"Instance {number}")
+        raise BadRequest(f"{name} isn't valid base64: {error}.", "Encode the file's bytes as base64.") from error
+    return spec.encode_image(data, name)
 
 
-def _only_text(spec: PreprocessingSpec) -> str:
-    """The name of the column of a model that takes one text and nothing else."""
-    if spec.table is None or len(spec.table.names) != 1 or not spec.table.texts:
-        raise BadRequest("The model doesn't take one text.", _expected(spec))
-    return spec.table.texts[0].name
+def answers(spec: PreprocessingSpec, result: NDArray[np.float32], probabilities: bool = True) -> list[dict[str, Any]]:
+    """What a model says, as people read it: one entry per instance, as `predict` returns them.
 
-
-def _decoded(body: bytes) -> str:
-    try:
-        return body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"The text isn't UTF-8: byte {error.start} is wrong.", "Send it as UTF-8.") from error
-
-
-def _json_type(value: object) -> str:
-    names = {list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
-
-
-def _expected(spec: PreprocessingSpec) -> str:
-    if spec.kind == "image":
-        return 'Send an image file with Content-Type image/png (or its own), or JSON {"instances": [{"b64": "..."}]}.'
-    if spec.table is not None and len(spec.table.names) == 1 and spec.table.texts:
-        name = json.dumps(spec.table.texts[0].name)
-        return f'Send a text with Content-Type text/plain, or JSON {{"instances": [{{{name}: "..."}}]}}.'
-    if spec.sequence is not None:
-        rows = f"{spec.sequence.window} rows, oldest first"
-        return f'Send JSON such as {{"instances": [{{"rows": [{{"COLUMN": VALUE}}, ...]}}]}} with {rows}.'
-    return 'Send JSON such as {"instances": [{"COLUMN": VALUE}]}; GET the model to see its columns.'
-
-
-def _predictions(spec: PreprocessingSpec, result: NDArray[np.float32]) -> list[dict[str, Any]]:
+    Args:
+        spec: The model's.
+        result: Its output: see `sessions.outputs`.
+        probabilities: Whether to tell the probability of every class, too.
+    """
     if spec.target.task == "regression":
-        return [{"value": _finite(value)} for value in result.reshape(-1).tolist()]
+        rows = result.reshape(len(result), -1).tolist()
+        return [{"value": _finite(row[0]) if len(row) == 1 else [_finite(value) for value in row]} for row in rows]
     classes = spec.target.classes
     if spec.target.task == "multilabel":
-        return [_labels(classes, row) for row in result.tolist()]
-    return [
-        {
-            "label": classes[index],
-            "probability": _finite(row[index]),
-            "probabilities": {label: _finite(value) for label, value in zip(classes, row, strict=True)},
-        }
-        for row, index in zip(result.tolist(), result.argmax(axis=1).tolist(), strict=True)
-    ]
+        return [_labels(classes, row, probabilities) for row in result.tolist()]
+    best = zip(result.argmax(axis=1).tolist(), result.max(axis=1).tolist(), strict=True)
+    found: list[dict[str, Any]]
+    found = [{"label": classes[index], "probability": _finite(value)} for index, value in best]
+    if probabilities:
+        for answer, row in zip(found, result.tolist(), strict=True):
+            answer["probabilities"] = {label: _finite(value) for label, value in zip(classes, row, strict=True)}
+    return found
 
 
-def _labels(classes: Sequence[str], row: Sequence[float]) -> dict[str, Any]:
+def _labels(classes: Sequence[str], row: Sequence[float], probabilities: bool) -> dict[str, Any]:
     chosen = sorted((index for index, value in enumerate(row) if value >= THRESHOLD), key=lambda index: -row[index])
-    return {
-        "labels": [classes[index] for index in chosen],
-        "probabilities": {label: _finite(value) for label, value in zip(classes, row, strict=True)},
-    }
+    found: dict[str, Any] = {"labels": [classes[index] for index in chosen]}
+    if probabilities:
+        found["probabilities"] = {label: _finite(value) for label, value in zip(classes, row, strict=True)}
+    return found
 
 
 def _finite(value: float) -> float | None:

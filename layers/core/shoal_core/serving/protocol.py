@@ -59,6 +59,17 @@ _OF_ONNX: Mapping[str, str] = {
 BYTES = "BYTES"
 
 
+def datatype_of(onnx_type: str) -> str | None:
+    """The V2 datatype of ONNX Runtime's name of a type, such as `tensor(float)`; None for what isn't one."""
+    return _OF_ONNX.get(onnx_type)
+
+
+def dtype_of(datatype: str) -> np.dtype[Any]:
+    """The numpy type of a V2 datatype other than BYTES."""
+    dtype: np.dtype[Any] = _DTYPES[datatype]
+    return dtype
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """A tensor of a model: its name, V2 datatype, and shape with -1 for what may vary."""

@@ -101,7 +101,7 @@ def _require_fitting(manifest: Manifest, given: Augmentation, loss: str) -> None
     fitting: tuple[str, ...] = ()
     if spec.image is not None:
         fitting = IMAGE_FIELDS
-    elif spec.sequence is not None:
+    elif spec.sequence is not None and spec.sequence.numbers:
         fitting = _NUMBER_FIELDS
     elif spec.table is not None:
         fitting = (*(_TEXT_FIELDS if spec.table.texts else ()), *(_NUMBER_FIELDS if spec.table.number_names else ()))

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights over rounds: smoother than the last checkpoint, often better.
+"""Averages of the weights over rounds: smoother than the last checkpoint, often better.
 
 Training goes on from the checkpoint itself; the average is what is scored, compared and exported.
 """
@@ -15,10 +15,13 @@ from shoal_core.training.checkpoints import Checkpoint
 
 @dataclass(frozen=True)
 class WeightAverage:
-    """average = decay average + (1 - decay) checkpoint (B. Polyak and A. Juditsky, 1992, with exponential weights).
+    """average = decay average + (1 - decay) checkpoint.
+
+    With one decay for all rounds the weights fall exponentially (B. Polyak and A. Juditsky, 1992); with n / (n + 1)
+    after n rounds they are equal (P. Izmailov et al., "Averaging Weights Leads to Wider Optima", UAI 2018).
 
     Args:
-        decay: In (0, 1).
+        decay: In [0, 1).
     """
 
     decay: float
@@ -27,8 +30,8 @@ class WeightAverage:
         """The average after a round.
 
         Args:
-            before: The average after the round before; None in the first, whose average is its checkpoint: the initial
-                weights are random and have no part in it.
+            before: The average after the round before; None in the first that is averaged, whose average is its
+                checkpoint: the initial weights are random and have no part in it.
             checkpoint: The round's checkpoint.
 
         Returns:

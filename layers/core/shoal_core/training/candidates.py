@@ -13,7 +13,7 @@ from shoal_core.errors import BadInput
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 
-CandidateName = Literal["float32", "float32-optimized", "int8-static", "int8-dynamic"]
+CandidateName = Literal["float32", "float32-optimized", "pruned", "int8-static", "int8-dynamic"]
 LATENCY_BATCHES = (1, 64)
 MIN_GAIN = 0.1
 """How much faster a candidate must be to take another's place: less is noise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shoal_core.data.canonical import canonical_json
+from shoal_core.data.config_types import Compression
 from shoal_core.data.shards import Tensors, decode_shard, encode_shard, read_metadata
 from shoal_core.errors import BadInput
 from shoal_core.training.class_metrics import Score
@@ -68,7 +70,7 @@ class Checkpoint:
         """The file's bytes."""
         header = _CheckpointHeader(run_id=self.run_id, round=self.round, step=self.step, progress=self.progress)
         groups = {PARAMETER: self.parameters, STATE: self.state, MOMENTUM: self.momentum, BUFFER: self.buffers}
-        return _encode(header, groups)
+        return encode_groups(header, groups)
 
     @classmethod
     def decode(cls, data: bytes, name: str) -> Checkpoint:
@@ -81,8 +83,8 @@ class Checkpoint:
         Raises:
             BadInput: Cut short, damaged, or not a checkpoint.
         """
-        header = _decode_header(data, name, _CheckpointHeader)
-        groups = _decode_groups(data, name, (PARAMETER, STATE, MOMENTUM, BUFFER))
+        header = decode_header(data, name, _CheckpointHeader)
+        groups = decode_groups(data, name, dict.fromkeys((PARAMETER, STATE, MOMENTUM, BUFFER), np.float32))
         return cls(
             run_id=header.run_id,
             round=header.round,
@@ -125,7 +127,11 @@ class Update:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        header = _UpdateHeader(
+        return encode_groups(self.header(), {PARAMETER: self.parameters, STATE: self.state, BUFFER: self.buffers})
+
+    def header(self, compression: Compression = "none") -> UpdateHeader:
+        """What the update's file says beside its tensors."""
+        return UpdateHeader(
             run_id=self.run_id,
             round=self.round,
             worker=self.worker,
@@ -133,29 +139,36 @@ class Update:
             samples=self.samples,
             loss_sum=self.loss_sum,
             steps=self.steps,
+            compression=compression,
         )
-        return _encode(header, {PARAMETER: self.parameters, STATE: self.state, BUFFER: self.buffers})
 
     @classmethod
     def decode(cls, data: bytes, name: str) -> Update:
         """Read an update; arrays are read-only views of `data`. Raises `BadInput` as `Checkpoint.decode` does."""
-        header = _decode_header(data, name, _UpdateHeader)
-        groups = _decode_groups(data, name, (PARAMETER, STATE, BUFFER))
+        header = decode_header(data, name, UpdateHeader)
+        groups = decode_groups(data, name, dict.fromkeys((PARAMETER, STATE, BUFFER), np.float32))
+        return cls.of(header, groups[PARAMETER], groups[STATE], groups[BUFFER])
+
+    @classmethod
+    def of(cls, header: UpdateHeader, parameters: Tensors, state: Tensors, buffers: Tensors) -> Update:
+        """The update that a header and its tensors make."""
         return cls(
             run_id=header.run_id,
             round=header.round,
             worker=header.worker,
-            parameters=groups[PARAMETER],
-            state=groups[STATE],
+            parameters=parameters,
+            state=state,
             weight=header.weight,
             samples=header.samples,
             loss_sum=header.loss_sum,
             steps=header.steps,
-            buffers=groups[BUFFER],
+            buffers=buffers,
         )
 
 
 class _Header(BaseModel):
+    """What every file of a run says."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: int = 1
@@ -168,23 +181,28 @@ class _CheckpointHeader(_Header):
     progress: Progress
 
 
-class _UpdateHeader(_Header):
+class UpdateHeader(_Header):
+    """What an update's file says beside its tensors."""
+
     worker: int
     weight: int
     samples: int
     loss_sum: float
     steps: int
+    compression: Compression = "none"
 
 
 _AnyHeader = TypeVar("_AnyHeader", bound=_Header)
 
 
-def _encode(header: _Header, groups: dict[str, Tensors]) -> bytes:
+def encode_groups(header: _Header, groups: Mapping[str, Tensors]) -> bytes:
+    """A file of tensors by prefix, with a header."""
     tensors = {prefix + name: array for prefix, group in groups.items() for name, array in group.items()}
     return encode_shard(tensors, {_METADATA: canonical_json(header.model_dump(mode="json")).decode()})
 
 
-def _decode_header(data: bytes, name: str, kind: type[_AnyHeader]) -> _AnyHeader:
+def decode_header(data: bytes, name: str, kind: type[_AnyHeader]) -> _AnyHeader:
+    """The header of a file. Raises `BadInput`."""
     text = read_metadata(data, name).get(_METADATA)
     if text is None:
         raise BadInput(f"{name} isn't a file of a training run: it has no header.", _FIX)
@@ -196,11 +214,12 @@ def _decode_header(data: bytes, name: str, kind: type[_AnyHeader]) -> _AnyHeader
         raise BadInput(f"{name} has a broken header: {where}: {problem['msg']}.", _FIX) from error
 
 
-def _decode_groups(data: bytes, name: str, prefixes: tuple[str, ...]) -> dict[str, Tensors]:
-    groups: dict[str, Tensors] = {prefix: {} for prefix in prefixes}
+def decode_groups(data: bytes, name: str, dtypes: Mapping[str, type[np.generic]]) -> dict[str, Tensors]:
+    """The tensors of a file by prefix; `dtypes` says which prefixes there may be. Raises `BadInput`."""
+    groups: dict[str, Tensors] = {prefix: {} for prefix in dtypes}
     for key, array in decode_shard(data, name).items():
-        prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
-        if prefix is None or array.dtype != np.float32:
+        prefix = next((prefix for prefix in dtypes if key.startswith(prefix)), None)
+        if prefix is None or array.dtype != dtypes[prefix]:
             raise BadInput(f"{name} holds an unexpected tensor {key!r} ({array.dtype}).", _FIX)
         groups[prefix][key.removeprefix(prefix)] = array
     return groups

@@ -123,7 +123,7 @@ def evaluate_shard(artifacts: ObjectStore, run_id: str, shard: int) -> ShardEval
     items = evaluation_items(manifest, settings.evaluation_split)
     if not 0 <= shard < items:
         raise BadRequest(f"Run {run_id!r} has no evaluation shard {shard}.", f"Use 0 to {items - 1}.")
-    session = session_of(_read_model(artifacts, run_id), settings.threads)
+    session = session_of(served_model(artifacts, run_id), settings.threads)
     predict = exported_predictor(session, settings)
     counts, baseline = empty_counts(settings), empty_counts(settings)
     shards = group_shards(manifest.shards(settings.evaluation_split), shard, items)
@@ -162,10 +162,17 @@ def merge_evaluation(artifacts: ObjectStore, run_id: str) -> Evaluation:
         metrics=metrics,
         baseline=_baseline(manifest, settings, merge_counts(part.baseline for part in parts)),
         warnings=settings.warnings,
-        model_sha256=hashlib.sha256(_read_model(artifacts, run_id)).hexdigest(),
+        model_sha256=hashlib.sha256(served_model(artifacts, run_id)).hexdigest(),
     )
     artifacts.write_new(keys.evaluation, evaluation.encode(), "application/json")
     return evaluation
+
+
+def evaluated_counts(artifacts: ObjectStore, run_id: str) -> AnyCounts:
+    """What the run's served model answered on the whole split, as counts. Raises `NotFound` before the evaluation."""
+    settings = read_settings(artifacts, run_id)
+    items = evaluation_items(read_manifest(artifacts, settings), settings.evaluation_split)
+    return merge_counts(_read_shard(artifacts, run_id, shard).counts for shard in range(items))
 
 
 def read_evaluation(artifacts: ObjectStore, run_id: str) -> Evaluation:
@@ -206,7 +213,7 @@ def _baseline(manifest: Manifest, settings: TrainingSettings, counts: AnyCounts)
     return Baseline(always=always, metrics=summary(metrics_of(counts, list(settings.classes))))
 
 
-def _read_model(artifacts: ObjectStore, run_id: str) -> bytes:
+def served_model(artifacts: ObjectStore, run_id: str) -> bytes:
     """The model that will be served: what is told of it has to be its own."""
     try:
         key = read_optimization(artifacts, run_id).model_key

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.manifest import Manifest
 from shoal_core.data.shards import Tensors
-from shoal_core.errors import BadInput, NotFound
+from shoal_core.errors import BadInput, NotFound, WorkersLost
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.averaging import WeightAverage
@@ -26,6 +27,7 @@ from shoal_core.training.callbacks import (
     decide,
 )
 from shoal_core.training.checkpoints import BUFFER, PARAMETER, Checkpoint, Update
+from shoal_core.training.compression import read_update
 from shoal_core.training.history import RoundResult, best_round
 from shoal_core.training.metrics import Metrics, metrics_of, summary
 from shoal_core.training.rounds import (
@@ -47,8 +49,13 @@ from shoal_core.training.states import (
     read_round,
 )
 
+LEAST_SHARE = 0.5
+"""Of the training samples, what the workers that are left must hold for a run to go on."""
 
-def merge_round(artifacts: ObjectStore, run_id: str, round_: int) -> RoundState:
+
+def merge_round(
+    artifacts: ObjectStore, run_id: str, round_: int, lost: Mapping[int, str] = MappingProxyType({})
+) -> RoundState:
     """Merge a round's updates, score the new checkpoint, decide whether to go on; the round's record comes last.
 
     When the run is finished, the best checkpoint is exported as the run's model before the record is written.
@@ -56,10 +63,13 @@ def merge_round(artifacts: ObjectStore, run_id: str, round_: int) -> RoundState:
     Args:
         artifacts: The artifacts bucket.
         run_id: The run.
-        round_: The round, from 1; all its workers must be done.
+        round_: The round, from 1; all its workers must be done or lost.
+        lost: Worker -> the error that it died of, whatever was retried. Its update isn't merged even if it is there, so
+            a repeated merge decides the same.
 
     Raises:
-        NotFound: A worker's update is missing.
+        NotFound: The update of a worker that isn't lost is missing.
+        WorkersLost: A worker is lost and the run shall fail then, or too few are left.
         TrainingDiverged: The merged model's answers aren't finite.
         BadRequest: No such round.
     """
@@ -68,8 +78,11 @@ def merge_round(artifacts: ObjectStore, run_id: str, round_: int) -> RoundState:
     require_round(settings, round_)
     manifest = read_manifest(artifacts, settings)
     if not artifacts.exists(keys.round(round_)):
-        updates = [_read_update(artifacts, run_id, round_, worker) for worker in range(settings.workers)]
         before = read_checkpoint(artifacts, run_id, round_ - 1)
+        workers = [worker for worker in range(settings.workers) if worker not in lost]
+        updates = [_read_update(artifacts, before, worker) for worker in workers]
+        if lost:
+            _require_enough(updates, settings, manifest, lost, round_)
         merged = merge_updates(
             before, updates, learning_rate=settings.outer_learning_rate, momentum=settings.outer_momentum
         )
@@ -175,11 +188,13 @@ def _score_checkpoint(
 
 
 def _served(artifacts: ObjectStore, settings: TrainingSettings, merged: Checkpoint) -> Checkpoint:
-    """What is scored and exported: the checkpoint itself, or the moving average up to it."""
-    if settings.ema is None:
+    """What is scored and exported: the checkpoint itself, or the average of the rounds up to it."""
+    decay = settings.average_decay(merged.round)
+    if decay is None:
         return merged
-    before = _read_served(artifacts, settings, merged.round - 1) if merged.round > 1 else None
-    return WeightAverage(settings.ema).after_round(before, merged)
+    begun = merged.round > 1 and settings.average_decay(merged.round - 1) is not None
+    before = read_served(artifacts, settings, merged.round - 1) if begun else None
+    return WeightAverage(decay).after_round(before, merged)
 
 
 def _callbacks(settings: TrainingSettings) -> list[Callback]:
@@ -215,14 +230,14 @@ def _commit(
     checkpoint = replace(merged, progress=merged.progress.after(round_, metrics.score()))
     data = checkpoint.encode()
     artifacts.write(keys.checkpoint(round_), data)
-    if settings.ema is not None:
+    if settings.average_decay(round_) is not None:
         artifacts.write(keys.average(round_), served.encode())
     best = best_round(history)
     if decision.stop:
         # Only the last round needs the export, and with it the onnx layer's import time.
         from shoal_core.training.finishing import export_checkpoint
 
-        best_one = served if best == round_ else _read_served(artifacts, settings, best)
+        best_one = served if best == round_ else read_served(artifacts, settings, best)
         export_checkpoint(artifacts, settings, best_one)
     record = RoundRecord(
         run_id=settings.run_id,
@@ -233,6 +248,7 @@ def _commit(
         validation_split=settings.validation_split,
         learning_rate=step_learning_rate(settings, checkpoint.step - 1, before.learning_rate_scale if before else 1.0),
         samples=sum(update.samples for update in updates),
+        lost=tuple(sorted(set(range(settings.workers)) - {update.worker for update in updates})),
         steps=settings.steps_per_round,
         best_round=best,
         finished=decision.stop is not None,
@@ -244,18 +260,37 @@ def _commit(
     artifacts.write_new(keys.round(round_), record.encode(), "application/json")
 
 
-def _read_served(artifacts: ObjectStore, settings: TrainingSettings, round_: int) -> Checkpoint:
-    """What was scored in an earlier round."""
-    if settings.ema is None:
+def read_served(artifacts: ObjectStore, settings: TrainingSettings, round_: int) -> Checkpoint:
+    """What was scored in a round: its checkpoint, or the average up to it. Raises `NotFound`."""
+    if settings.average_decay(round_) is None:
         return read_checkpoint(artifacts, settings.run_id, round_)
     key = RunKeys(settings.run_id).average(round_)
     return Checkpoint.decode(artifacts.read(key), f"Average {key!r}")
 
 
-def _read_update(artifacts: ObjectStore, run_id: str, round_: int, worker: int) -> Update:
+def _require_enough(
+    updates: Sequence[Update], settings: TrainingSettings, manifest: Manifest, lost: Mapping[int, str], round_: int
+) -> None:
+    """Raise `WorkersLost` unless the run may go on with what the others learnt."""
+    share = sum(update.weight for update in updates) / manifest.samples["train"]
+    if settings.lost_workers == "go_on" and share >= LEAST_SHARE:
+        return
+    named = ", ".join(f"{worker} ({error})" for worker, error in sorted(lost.items()))
+    what = f"Run {settings.run_id!r} lost workers in round {round_}, whatever was retried: {named}"
+    if settings.lost_workers == "go_on":
+        what += f"; the others hold {share:.0%} of the training samples, and {LEAST_SHARE:.0%} are needed"
+    raise WorkersLost(
+        f"{what}.",
+        "See `shoal logs train_shard`. Out of memory or time: lower training.batch_size, or use more rounds. To merge "
+        "what the others learnt: training.lost_workers: go_on.",
+    )
+
+
+def _read_update(artifacts: ObjectStore, before: Checkpoint, worker: int) -> Update:
+    run_id, round_ = before.run_id, before.round + 1
     key = RunKeys(run_id).update(round_, worker)
     try:
-        update = Update.decode(artifacts.read(key), f"Update {key!r}")
+        update = read_update(artifacts.read(key), f"Update {key!r}", before)
     except NotFound as error:
         raise NotFound(
             f"Update {key!r} is missing: worker {worker} of run {run_id!r} hasn't finished round {round_}.",

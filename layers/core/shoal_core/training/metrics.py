@@ -195,6 +195,17 @@ class ClassificationCounts(Record):
             top_5_accuracy=top.get(5),
         )
 
+    def calibration_bins(self) -> list[tuple[int, float, float]]:
+        """(samples, mean confidence, share of right answers) of each of the bins that hold samples."""
+        if not self.calibration.total:
+            return []
+        samples, right, confidence = self.calibration.dense(3 * CALIBRATION_BINS).reshape(3, CALIBRATION_BINS)
+        return [
+            (int(count), float(sure) / _CONFIDENCE_UNIT / int(count), float(hits) / int(count))
+            for count, hits, sure in zip(samples, right, confidence, strict=True)
+            if count
+        ]
+
     def _calibration_error(self) -> float | None:
         if not self.calibration.total:
             return None

@@ -112,6 +112,10 @@ def _require_meaning(training: TrainingConfig, chosen: dict[str, str]) -> None:
                 f"dataset.yaml: training.{field} means nothing with {setting} {chosen[setting]}.",
                 f"Leave it out, or set training.{setting} to {' or '.join(allowed)}.",
             )
+    if training.ema is not None and training.swa is not None:
+        raise BadConfig(
+            "dataset.yaml: training.ema and training.swa can't both say which average is served.", "Leave one out."
+        )
     if training.nesterov and training.momentum == 0:
         raise BadConfig("dataset.yaml: training.nesterov needs momentum.", "Leave training.momentum out: it is 0.9.")
 

@@ -43,6 +43,11 @@ VALUE_TOLERANCE = 1e-4
 """How far its predicted number may move, in standard deviations of the target."""
 MAX_SAMPLES = 4096
 CALIBRATION_SAMPLES = 512
+PRUNED_SHARES = (0.5, 0.375, 0.25, 0.125)
+"""Shares of each layer's channels that are tried, the largest first."""
+PRUNED_DOUBT = 0.25
+"""The part of the allowed disagreement that a share may use up on training samples, which a model knows better than
+others."""
 NEAR = 0.1
 """Predicted numbers agree when they differ by less, in standard deviations of the target."""
 _METRICS = {"classification": "accuracy", "multilabel": "micro_f1", "regression": "rmse"}
@@ -127,11 +132,31 @@ def _makers(
     from shoal_core.graphs.quantization import needs_reduced_range, quantize_dynamic, quantize_static
 
     yield "float32-optimized", lambda: optimize_offline(bench.models["float32"])
+    base = bench.models.get("float32-optimized", bench.models["float32"])
+    if wishes.prune:
+        yield "pruned", lambda: _pruned(bench, base, calibration())
     if wishes.int8:
-        base = bench.models.get("float32-optimized", bench.models["float32"])
         reduced = needs_reduced_range()
         yield "int8-static", lambda: quantize_static(base, calibration(), reduce_range=reduced)
         yield "int8-dynamic", lambda: quantize_dynamic(base, reduce_range=reduced)
+
+
+def _pruned(bench: _Bench, base: bytes, samples: list[Tensors]) -> bytes:
+    """The model without the largest share of its channels that its answers on training samples can spare.
+
+    Raises:
+        BadNetwork: None of the shares: the last one's reason.
+    """
+    from shoal_core.graphs.pruning import prune
+
+    reason = ""
+    for share in PRUNED_SHARES:
+        model = prune(base, samples, share)
+        stays = bench.agreement_on(base, model, samples)
+        if 1 - stays <= PRUNED_DOUBT * (1 - bench.wishes.min_agreement):
+            return model
+        reason = f"without {share:.0%} of its channels it keeps {stays:.2%} of its answers on training samples"
+    raise BadNetwork(f"No share of its channels can go: {reason}.")
 
 
 class _Bench:
@@ -142,7 +167,7 @@ class _Bench:
     ) -> None:
         self._settings = settings
         self._measured = measured
-        self._wishes = wishes
+        self.wishes = wishes
         self._sessions: dict[CandidateName, Session] = {}
         self._candidates: dict[CandidateName, Candidate] = {}
         self.models: dict[CandidateName, bytes] = {"float32": original}
@@ -166,6 +191,9 @@ class _Bench:
         except (BadNetwork, FidelityLost) as error:
             self._candidates[name] = Candidate(name=name, reason=error.reason)
             return
+        except (ValueError, LookupError, TypeError) as error:  # a graph that its maker doesn't understand ends no run
+            self._candidates[name] = Candidate(name=name, reason=f"It can't be made: {type(error).__name__}: {error}")
+            return
         candidate = Candidate(
             name=name,
             bytes=len(model),
@@ -178,6 +206,11 @@ class _Bench:
         if reason is None:
             self.models[name] = model
             self._sessions[name] = session
+
+    def agreement_on(self, base: bytes, model: bytes, samples: list[Tensors]) -> float:
+        """The share of answers on some samples that one model keeps of another's."""
+        reference, answers = (_tried(graph, self._settings.threads, samples)[1] for graph in (base, model))
+        return agreement(reference, answers, self._settings)
 
     def timed(self) -> list[Candidate]:
         """All candidates; those that may be served with their latencies, measured in turns so that drifts cancel."""
@@ -215,13 +248,13 @@ class _Bench:
                 return f"its answers differ by {candidate.difference:g}; {tolerance:g} is allowed"
             return None
         lost = self._loss(candidate.metric)
-        if lost > self._wishes.max_loss:
+        if lost > self.wishes.max_loss:
             name = _METRICS[self._settings.task]
-            return f"it loses {lost:.2f} points of {name}; {self._wishes.max_loss:g} are allowed"
-        if candidate.agreement < self._wishes.min_agreement:
+            return f"it loses {lost:.2f} points of {name}; {self.wishes.max_loss:g} are allowed"
+        if candidate.agreement < self.wishes.min_agreement:
             return (
                 f"it agrees with the float32 model on {candidate.agreement:.2%} of the answers; "
-                f"{self._wishes.min_agreement:.2%} are asked for"
+                f"{self.wishes.min_agreement:.2%} are asked for"
             )
         return None
 

@@ -82,12 +82,16 @@ def epochs_for(recipe: Recipe, samples: int) -> int:
     return min(most, max(least, math.ceil(_SAMPLES_TO_SEE[recipe] / samples)))
 
 
-def steps_in_round(recipe: Recipe, spec: PreprocessingSpec, local_batch_size: int) -> int:
-    """The most steps that a worker can surely take in a round."""
+def sample_seconds(recipe: Recipe, spec: PreprocessingSpec) -> float:
+    """What a step takes per sample, at one thread of a slow CPU."""
     # Where there are texts, their embeddings take most of the time of a flat recipe.
     timed: Recipe = "fasttext" if recipe in _FLAT and _has_texts(spec) else recipe
-    seconds = _STEP_SECONDS[timed] * _size(timed, spec) * local_batch_size / 64
-    return max(1, int(_ROUND_SECONDS / seconds))
+    return _STEP_SECONDS[timed] * _size(timed, spec) / 64
+
+
+def steps_in_round(recipe: Recipe, spec: PreprocessingSpec, local_batch_size: int) -> int:
+    """The most steps that a worker can surely take in a round."""
+    return max(1, int(_ROUND_SECONDS / (sample_seconds(recipe, spec) * local_batch_size)))
 
 
 def _size(recipe: Recipe, spec: PreprocessingSpec) -> float:

@@ -17,6 +17,7 @@ from shoal_core.store import ObjectStore
 from shoal_core.training.augmenting import Augmenter
 from shoal_core.training.batches import BatchStream, assign_shards, load_shard
 from shoal_core.training.checkpoints import BUFFER, PARAMETER, STATE, Checkpoint, Update
+from shoal_core.training.compression import compress, read_lost
 from shoal_core.training.schedules import learning_rate_at
 from shoal_core.training.sessions import Session, session_of
 from shoal_core.training.settings import TrainingSettings
@@ -76,7 +77,7 @@ def train_shard(artifacts: ObjectStore, run_id: str, round_: int, worker: int) -
         scale = learning_rate_scale(artifacts, settings, round_)
         augmenter = Augmenter(settings, manifest, worker)
         update = train_round(session, checkpoint, stream, settings, worker, scale, augmenter.prepare)
-        repeated = not artifacts.write_new(key, update.encode())
+        repeated = not artifacts.write_new(key, _encoded(artifacts, update, checkpoint, settings))
     return ShardTrained(run_id=run_id, round=round_, worker=worker, repeated=repeated)
 
 
@@ -136,6 +137,20 @@ def train_round(
         steps=len(losses),
         buffers=_group(values, BUFFER),
     )
+
+
+def _encoded(artifacts: ObjectStore, update: Update, before: Checkpoint, settings: TrainingSettings) -> bytes:
+    """The update's file; what rounding lost is written before it, for the worker's next round."""
+    if settings.compression == "none":
+        return update.encode()
+    keys, lost = RunKeys(settings.run_id), Tensors()
+    # What rounding lost of an update that wasn't merged is nobody's to make up for, and may never have been written.
+    if update.round > 1 and update.worker not in read_round(artifacts, settings.run_id, update.round - 1).lost:
+        key = keys.lost(update.round - 1, update.worker)
+        lost = read_lost(artifacts.read(key), f"Object {key!r}")
+    data, left = compress(update, before, lost, settings.compression)
+    artifacts.write(keys.lost(update.round, update.worker), left)
+    return data
 
 
 def step_learning_rate(settings: TrainingSettings, step: int, scale: float = 1.0) -> float:

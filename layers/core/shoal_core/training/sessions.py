@@ -40,6 +40,16 @@ class Session:
         return dict(zip(self.outputs, self._session.run(self.outputs, wanted), strict=True))
 
 
+def node_args(model: bytes) -> tuple[list[Any], list[Any]]:
+    """The graph's inputs and outputs as ONNX Runtime describes them (`NodeArg`)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.get_inputs(), session.get_outputs()
+
+
 class SessionCache:
     """The most recently used sessions, by the content of their graph.
 

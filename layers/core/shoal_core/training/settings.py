@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig
-from shoal_core.data.config_types import Loss, Optimizer, Recipe, Schedule, Split, Task
+from shoal_core.data.config_types import Compression, Loss, LostWorkers, Optimizer, Recipe, Schedule, Split, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig, BadDataset, BadInput
 from shoal_core.training.augmentation import Augmentation, resolve_augmentation
+from shoal_core.training.budgeting import plan_budget
 from shoal_core.training.objectives import DECAY_FACTOR, resolve_objective
 from shoal_core.training.recipes import epochs_for, require_recipe, steps_in_round, suggest_recipe
+from shoal_core.training.states import evaluation_items
 
 MAX_ROUNDS = 500
 MAX_VALIDATION_SAMPLES = 10_000
@@ -32,9 +34,10 @@ _FLAT_LEARNING_RATES: dict[Recipe, dict[Optimizer, float]] = {
 _SLOW_ROUND = 5
 
 # A Standard execution has 25,000 history events, https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html:
-# a round takes 7 per worker (the iteration's three, the task's four) and 11 for its Map, merge and choice. A fifth of
-# the history is left for the other stages and for retries.
-_ROUND_EVENTS = 20_000
+# a round takes 7 per worker (the iteration's three, the task's four) and 11 for its Map, merge and choice; each item of
+# the evaluation, of which there are at most 40, takes 7 as well. The other stages take 90; the rest of 1,000 is left
+# for retries.
+_HISTORY_EVENTS = 24_000
 _EVENTS_PER_WORKER = 7
 _EVENTS_PER_ROUND = 11
 
@@ -47,9 +50,10 @@ class TrainingSettings(BaseModel):
     `batch_size` is global: each worker's batches have `local_batch_size` = batch_size // workers samples.
     `target_mean` and `target_std` standardise a regression target (0 and 1 for classification). `loss` None is the
     task's usual one; `decay_factor` and `decay_rounds` are the `step` and `plateau` schedules'; a `patience` of 0 never
-    stops early; `ema` is the decay of the weights' moving average; `augment` is what is varied, by its name in
-    dataset.yaml. Names in `inferred` were chosen by Shoal, and `reasons` say why for some of them; `warnings` say what
-    was done differently from what was asked.
+    stops early; `ema` is the decay of the weights' moving average, `swa` the share of the rounds at the end whose
+    weights are averaged equally; `origin` is the run whose weights it began with; `augment` is what is varied, by its
+    name in dataset.yaml. Names in `inferred` were chosen by Shoal, and `reasons` say why for some of them; `warnings`
+    say what was done differently from what was asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,6 +79,10 @@ class TrainingSettings(BaseModel):
     decay_factor: float = Field(default=DECAY_FACTOR, gt=0, lt=1)
     decay_rounds: int = Field(default=1, ge=1)
     ema: float | None = Field(default=None, gt=0, lt=1)
+    swa: float | None = Field(default=None, gt=0, le=1)
+    compression: Compression = "none"
+    lost_workers: LostWorkers = "fail"
+    origin: str | None = None
     augment: Augmentation = {}
     batch_size: int = Field(ge=1)
     local_batch_size: int = Field(ge=1)
@@ -106,6 +114,13 @@ class TrainingSettings(BaseModel):
             return min(self.total_steps, math.ceil(self.warmup_rounds * self.steps_per_round))
         # A run of one round would otherwise be all warm-up.
         return self.steps_per_round if self.rounds > 1 else max(1, self.steps_per_round // 10)
+
+    def average_decay(self, round_: int) -> float | None:
+        """The say of the average so far when a round's weights join it; None where the round isn't averaged."""
+        if self.swa is None:
+            return self.ema
+        averaged_before = round_ - 1 - (self.rounds - math.ceil(self.swa * self.rounds))
+        return averaged_before / (averaged_before + 1) if averaged_before >= 0 else None
 
     def encode(self) -> bytes:
         """The canonical bytes of `settings.json`."""
@@ -145,7 +160,7 @@ def shown_settings(settings: TrainingSettings, manifest: Manifest) -> dict[str, 
     if spec.table is not None:
         shown["columns"] = list(spec.table.names)
     if spec.sequence is not None:
-        shown |= {"columns": list(spec.sequence.number_names), "window": spec.sequence.window}
+        shown |= {"columns": list(spec.sequence.names), "window": spec.sequence.window}
     return shown
 
 
@@ -167,13 +182,23 @@ def _shown_training(settings: TrainingSettings) -> dict[str, Any]:
         "focal_gamma": loss.get("gamma"),
         "huber_delta": loss.get("delta"),
         "ema": settings.ema,
+        "swa": settings.swa,
+        "warm_start": settings.origin,
+        "lost_workers": None if settings.lost_workers == "fail" else settings.lost_workers,
+        "compression": None if settings.compression == "none" else settings.compression,
     }
     return shown | {name: value for name, value in asked.items() if value is not None}
 
 
-def rounds_in_history(workers: int) -> int:
-    """The most rounds that a run with so many workers may have, so that its execution's history holds them."""
-    return min(MAX_ROUNDS, _ROUND_EVENTS // (_EVENTS_PER_WORKER * workers + _EVENTS_PER_ROUND))
+def rounds_in_history(workers: int, evaluated: int = 1) -> int:
+    """The most rounds that a run may have, so that its execution's history holds them.
+
+    Args:
+        workers: Workers of a round.
+        evaluated: Items of the evaluation.
+    """
+    events = _HISTORY_EVENTS - _EVENTS_PER_WORKER * evaluated
+    return max(0, min(MAX_ROUNDS, events // (_EVENTS_PER_WORKER * workers + _EVENTS_PER_ROUND)))
 
 
 def resolve_settings(
@@ -198,19 +223,20 @@ def resolve_settings(
     _require_learnable(manifest)
     chosen = _Choices()
     training = config.training
-    recipe = _recipe(config, manifest, chosen)
+    recipe, usual_epochs = _recipe(config, manifest, chosen)
     optimizer = chosen.pick("training.optimizer", training.optimizer, _DEFAULT_OPTIMIZER)
     learning_rate = chosen.pick("training.learning_rate", training.learning_rate, _learning_rate(recipe, optimizer))
     samples = manifest.samples["train"]
     batch_size = min(samples, chosen.pick("training.batch_size", training.batch_size, _batch_size(samples)))
     workers = _workers(config, len(manifest.train), batch_size, chosen)
     local_batch_size = batch_size // workers
-    epochs = chosen.pick("training.epochs", training.epochs, epochs_for(recipe, samples))
+    epochs = chosen.pick("training.epochs", training.epochs, usual_epochs)
     total_steps = math.ceil(epochs * samples / (local_batch_size * workers))
     most_steps = steps_in_round(recipe, manifest.spec, local_batch_size)
     needed = max(min(_DEFAULT_ROUNDS, total_steps), math.ceil(total_steps / most_steps))
     rounds = chosen.pick("rounds", config.rounds, needed)
-    most_rounds = rounds_in_history(workers)
+    validation_split, evaluation_split = _held_out(manifest, chosen)
+    most_rounds = rounds_in_history(workers, evaluation_items(manifest, evaluation_split))
     if rounds > most_rounds:
         asked = "" if config.rounds else f" ({epochs} epochs over {samples:,} samples need that many)"
         raise BadConfig(
@@ -222,7 +248,6 @@ def resolve_settings(
         chosen.warnings.append(
             f"A round of {steps_per_round:,} steps may outlast a function's 15 minutes: {needed} rounds would be safe."
         )
-    validation_split, evaluation_split = _held_out(manifest, chosen)
     objective = resolve_objective(training, optimizer, rounds, manifest)
     if training.warmup_rounds is not None and training.warmup_rounds >= rounds:
         chosen.warnings.append(f"The learning rate warms up during all {rounds} rounds; its peak is the last step.")
@@ -244,6 +269,9 @@ def resolve_settings(
         learning_rate=learning_rate,
         warmup_rounds=training.warmup_rounds,
         ema=training.ema,
+        swa=training.swa,
+        compression=training.compression or "none",
+        lost_workers=training.lost_workers or "fail",
         augment=augment,
         batch_size=batch_size,
         local_batch_size=local_batch_size,
@@ -294,13 +322,22 @@ def _require_learnable(manifest: Manifest) -> None:
         raise BadDataset(f"{name} has no label among its training samples.", "Upload samples that have labels.")
 
 
-def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> Recipe:
+def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> tuple[Recipe, int]:
+    """The recipe, and the epochs where none are asked for: what suits the data and fits the budget."""
+    asked = None if config.recipe == "auto" else config.recipe
     suggested, why = suggest_recipe(manifest)
-    recipe = chosen.pick("recipe", config.recipe, suggested)
-    if config.recipe is None:
-        chosen.reasons["recipe"] = why
-    require_recipe(recipe, manifest.spec)
-    return recipe
+    if asked is not None:
+        require_recipe(asked, manifest.spec)
+    epochs = epochs_for(asked or suggested, manifest.samples["train"])
+    if config.budget is not None:
+        workers = min(config.workers or _DEFAULT_WORKERS, len(manifest.train))
+        plan = plan_budget(manifest, config.budget, workers, asked, config.training.epochs)
+        suggested, epochs = plan.recipe, plan.epochs
+        chosen.reasons["budget"] = plan.why
+    recipe = chosen.pick("recipe", asked, suggested)
+    if asked is None:
+        chosen.reasons["recipe"] = chosen.reasons.get("budget", why)
+    return recipe, epochs
 
 
 def _augmentation(manifest: Manifest, epochs: int, loss: str, recipe: Recipe, chosen: _Choices) -> Augmentation:

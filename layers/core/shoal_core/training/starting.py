@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -14,33 +14,28 @@ from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.losses import loss_for
 from shoal_core.graphs.optimizers import Optimizer
 from shoal_core.graphs.recipes import build_forward, default_config
-from shoal_core.graphs.signature import (
-    CategoriesInput,
-    Classification,
-    ImageInput,
-    Multilabel,
-    NetworkSignature,
-    NumbersInput,
-    Regression,
-    SequenceInput,
-    TokenColumn,
-    TokensInput,
-)
 from shoal_core.graphs.training_step import build_training_step, forward_with_parameters
 from shoal_core.keys import DatasetKeys, RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.augmenting import soft_targets
 from shoal_core.training.checkpoints import Checkpoint
+from shoal_core.training.inheriting import decide_origin, inherit
 from shoal_core.training.merging import round_state
-from shoal_core.training.moments import column_moments, column_summaries, missing_summary
 from shoal_core.training.rounds import read_manifest, read_settings
 from shoal_core.training.settings import TrainingSettings, resolve_settings
+from shoal_core.training.signatures import signature_of
 from shoal_core.training.states import RoundState, last_round
 
 _OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
 
 
-def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: str) -> RoundState:
+def start_training(
+    artifacts: ObjectStore,
+    run_id: str,
+    dataset: str,
+    version: str,
+    production: Callable[[], str | None] = lambda: None,
+) -> RoundState:
     """Start a run on a committed dataset version, or say where a started one goes on.
 
     Graphs and the initial checkpoint are written first, `settings.json` last: where it exists, the run has started,
@@ -51,6 +46,7 @@ def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: s
         run_id: The run.
         dataset: Name of the dataset.
         version: Its version; `commit_dataset` must have committed it.
+        production: Gives the run of the model version that serves, for a warm start; None when there is none.
 
     Raises:
         NotFound: The dataset version isn't committed.
@@ -61,10 +57,17 @@ def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: s
     keys = RunKeys(run_id)
     if not artifacts.exists(keys.settings):
         manifest = Manifest.decode(artifacts.read(DatasetKeys(dataset, version).manifest))
-        settings, graphs, parameters = _prepare(manifest, run_id)
+        settings, graphs, checkpoint = _prepare(manifest, run_id)
         for key, model in graphs.items():
             artifacts.write(key, model.SerializeToString(deterministic=True))
-        artifacts.write(keys.checkpoint(0), parameters.encode())
+        if manifest.config.training.warm_start:
+            origin = decide_origin(artifacts, run_id, production)
+            inherited = inherit(artifacts, origin, checkpoint, manifest, settings)
+            checkpoint = inherited.checkpoint
+            settings = settings.model_copy(
+                update={"origin": inherited.origin, "reasons": {**settings.reasons, "warm_start": inherited.note}}
+            )
+        artifacts.write(keys.checkpoint(0), checkpoint.encode())
         artifacts.write_new(keys.settings, settings.encode(), "application/json")
     settings = read_settings(artifacts, run_id)
     if (settings.dataset, settings.version) != (dataset, version):
@@ -74,60 +77,6 @@ def start_training(artifacts: ObjectStore, run_id: str, dataset: str, version: s
             "Use another run id.",
         )
     return round_state(artifacts, settings, read_manifest(artifacts, settings), last_round(artifacts, run_id))
-
-
-def signature_of(manifest: Manifest) -> NetworkSignature:
-    """What the network of a dataset version sees and answers.
-
-    Raises:
-        BadDataset: A statistic that the network needs is missing.
-    """
-    spec, task = manifest.spec, _task(manifest)
-    if spec.image:
-        channels = manifest.statistics.channels
-        image = ImageInput(
-            shape=(spec.image.channels, spec.image.height, spec.image.width),
-            mean=tuple(channel.mean for channel in channels),
-            std=tuple(channel.std for channel in channels),
-        )
-        return NetworkSignature(image=image, task=task)
-    if spec.sequence:
-        columns = _columns(manifest, spec.sequence.number_names)
-        return NetworkSignature(sequence=SequenceInput(steps=spec.sequence.window, **dict(columns)), task=task)
-    numbers = categories = tokens = None
-    if spec.table and spec.table.number_names:
-        numbers = _columns(manifest, spec.table.number_names)
-    if spec.table and spec.table.categories:
-        categories = CategoriesInput(cardinalities=tuple(column.cardinality for column in spec.table.categories))
-    if spec.table and spec.table.texts:
-        texts = spec.table.texts
-        tokens = TokensInput(
-            columns=tuple(TokenColumn(length=text.length, cardinality=text.cardinality) for text in texts)
-        )
-    return NetworkSignature(numbers=numbers, categories=categories, tokens=tokens, task=task)
-
-
-def _task(manifest: Manifest) -> Classification | Multilabel | Regression:
-    target = manifest.spec.target
-    if target.task == "classification":
-        return Classification(classes=len(target.classes))
-    if target.task == "multilabel":
-        return Multilabel(classes=len(target.classes))
-    summary = manifest.statistics.target or missing_summary(manifest, "the target")
-    return Regression(mean=summary.mean, std=summary.std)
-
-
-def _columns(manifest: Manifest, names: Sequence[str]) -> NumbersInput:
-    statistics = manifest.statistics
-    moments = column_moments(manifest, names)
-    bounds = tuple(statistics.bounds.get(name) for name in names)
-    return NumbersInput(
-        mean=tuple(mean for mean, _ in moments),
-        std=tuple(std for _, std in moments),
-        missing=tuple(summary.missing > 0 for summary in column_summaries(manifest, names)),
-        fill=tuple(statistics.fills.get(name) for name in names) if statistics.fills else (),
-        bounds=bounds if any(bounds) else (),
-    )
 
 
 def _prepare(manifest: Manifest, run_id: str) -> tuple[TrainingSettings, dict[str, onnx.ModelProto], Checkpoint]:

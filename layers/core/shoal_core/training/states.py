@@ -49,7 +49,7 @@ class RoundRecord(_Record):
     `loss` is the mean training loss over the round's samples (in standardised units for regression), `validation` the
     new checkpoint's metrics by name, `learning_rate` that of the round's last step. `reason` says why a run finished.
     `history` has this round's result and those of all before it, `learning_rate_scale` what the schedule's learning
-    rate is multiplied by in the next round.
+    rate is multiplied by in the next round, `lost` are the workers that it went on without.
     """
 
     schema_version: Literal[1] = 1
@@ -67,6 +67,7 @@ class RoundRecord(_Record):
     reason: str | None = None
     history: tuple[RoundResult, ...] = ()
     learning_rate_scale: float = 1.0
+    lost: tuple[int, ...] = ()
     checkpoint_sha256: str
 
     def encode(self) -> bytes:

@@ -16,7 +16,7 @@ _ANY = "x-amazon-apigateway-any-method"
 _METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", _ANY})
 _INTEGRATION, _AUTHORIZER = "x-amazon-apigateway-integration", "x-amazon-apigateway-authorizer"
 # What the OpenAPI document may say, by level; `info`, `tags`, `parameters` and `responses` have no effect.
-_BODY = frozenset({"openapi", "info", "paths", "components", "tags"})
+_BODY = frozenset({"openapi", "info", "paths", "components", "tags", "x-amazon-apigateway-cors"})
 _OPERATION = frozenset({_INTEGRATION, "security", "parameters", "responses", "isDefaultRoute"})
 _INTEGRATED = frozenset({"httpMethod", "type", "uri", "payloadFormatVersion", "timeoutInMillis"})
 _AUTHORIZED = frozenset(
@@ -76,8 +76,8 @@ def _routes(body: Mapping[str, Any]) -> Iterator[Route]:
 
 
 def _function_name(uri: str) -> str:
-    """From `arn:…:lambda:path/2015-03-31/functions/FUNCTION_ARN/invocations`."""
-    return uri.removesuffix("/invocations").rpartition(":")[2]
+    """From `arn:…:lambda:path/2015-03-31/functions/FUNCTION_ARN/invocations`; the ARN may end in an alias."""
+    return uri.removesuffix("/invocations").rpartition("/functions/")[2].split(":")[6]
 
 
 def _authorizer(given: Mapping[str, Any]) -> AuthorizerSpec:
@@ -127,6 +127,8 @@ def _check_api(properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Body", "is missing; use AWS::Serverless::HttpApi with the functions' HttpApi events"
         return
     yield from _unknown(body, _BODY, "Body")
+    if body.get("x-amazon-apigateway-cors"):
+        yield "Body.x-amazon-apigateway-cors", "isn't honoured: pages of other origins may not call the gateway"
     for path, method, operation in _operations(body):
         where = f"Body.paths.{path}.{method}"
         if method not in _METHODS:

@@ -8,6 +8,7 @@ from typing import Any
 from shoal.local.compute.spec import FunctionSpec
 from shoal.local.gateway_event import HttpApiSpec
 from shoal.local.permissions import Authorizer, Inventory, RolePolicies
+from shoal.local.streaming.mappings import EventSourceMapping
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Deployment:
         http_apis: HTTP APIs for the gateway.
         notifications: S3 events that start functions.
         schedules: Rules that start functions every so often.
+        mappings: Streams and queues whose records functions get.
         roles: Policies by role ARN, for `permissions.Authorizer`.
         state_machines: By logical id.
         resources: Physical id (what `Ref` gives) by logical id.
@@ -97,6 +99,7 @@ class Deployment:
     http_apis: list[HttpApiSpec] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
     schedules: list[Schedule] = field(default_factory=list)
+    mappings: list[EventSourceMapping] = field(default_factory=list)
     roles: dict[str, RolePolicies] = field(default_factory=dict)
     state_machines: dict[str, StateMachine] = field(default_factory=dict)
     resources: dict[str, str] = field(default_factory=dict)

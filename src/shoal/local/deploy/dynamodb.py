@@ -72,8 +72,8 @@ TABLE = ResourceType(
         "ProvisionedThroughput": recorded("shown by the API; nothing is billed or throttled"),
         "TableClass": recorded("shown by the API; nothing is billed"),
         "StreamSpecification.StreamViewType": Property(_AT_CREATION),
-        "PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled": recorded(
-            "shown by the API; there is no history to restore from"
+        "PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled": Property(
+            "exports to S3 need it; there is no history to restore from"
         ),
         "TimeToLiveSpecification.AttributeName": recorded("shown by the API; items don't expire here"),
         "TimeToLiveSpecification.Enabled": recorded("shown by the API; items don't expire here"),

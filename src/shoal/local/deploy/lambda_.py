@@ -14,6 +14,7 @@ from shoal.local.intrinsics import BadTemplate, intrinsic
 from shoal.local.permissions import credentials_for
 from shoal.local.template import Resource, Source
 
+_ONLY_VERSION = "1"
 _INTERPRETER = "workers run on the Python and the processor of this machine"
 
 
@@ -92,6 +93,16 @@ def _create_permission(context: Context, resource: Resource) -> Created:
     return Created(f"{context.stack.name}-{resource.logical_id}")
 
 
+def _create_version(context: Context, resource: Resource) -> Created:
+    arn = context.arn("lambda", f"function:{resource.properties['FunctionName']}:{_ONLY_VERSION}")
+    return Created(arn, {"Version": _ONLY_VERSION, "FunctionArn": arn})
+
+
+def _create_alias(context: Context, resource: Resource) -> Created:
+    arn = context.arn("lambda", f"function:{resource.properties['FunctionName']}:{resource.properties['Name']}")
+    return Created(arn, {"AliasArn": arn})
+
+
 def _create_event_invoke_config(context: Context, resource: Resource) -> Created:
     properties, functions = resource.properties, context.deployment.functions
     name = str(properties["FunctionName"]).rpartition(":")[2]
@@ -142,6 +153,7 @@ FUNCTION = ResourceType(
         "Environment.Variables.*": Property("the worker's environment, at most 4 KB"),
         "Layers": Property("folders with Python packages are on the worker's import path, in their order"),
         "ReservedConcurrentExecutions": Property("bounds the function's workers"),
+        "SnapStart.ApplyOn": Property("nothing is snapshotted here", only=("None",)),
         "TracingConfig.Mode": Property("Active: the trace header is sampled", only=("Active", "PassThrough")),
         "LoggingConfig.LogGroup": Property("the log group of the function"),
         "Tags": recorded("accepted; nothing here reads them"),
@@ -162,6 +174,26 @@ LAYER = ResourceType(
         "LicenseInfo": recorded("accepted; it has no effect on AWS either"),
     },
     _create_layer,
+)
+
+VERSION = ResourceType(
+    "AWS::Lambda::Version",
+    {
+        "FunctionName": Property("the function; its code as it is now is the only version here"),
+        "Description": recorded("accepted; it has no effect on AWS either"),
+    },
+    _create_version,
+)
+
+ALIAS = ResourceType(
+    "AWS::Lambda::Alias",
+    {
+        "Name": Property("what the gateway and invocations may call the function by"),
+        "FunctionName": Property("the function"),
+        "FunctionVersion": Property("the function's only version"),
+        "Description": recorded("accepted; it has no effect on AWS either"),
+    },
+    _create_alias,
 )
 
 PERMISSION = ResourceType(
@@ -188,4 +220,4 @@ EVENT_INVOKE_CONFIG = ResourceType(
     _create_event_invoke_config,
 )
 
-TYPES = (FUNCTION, LAYER, PERMISSION, EVENT_INVOKE_CONFIG)
+TYPES = (FUNCTION, LAYER, VERSION, ALIAS, PERMISSION, EVENT_INVOKE_CONFIG)

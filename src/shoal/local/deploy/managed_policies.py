@@ -10,6 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 _WRITE_LOGS = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
+_INTERFACES = [
+    "ec2:CreateNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:DeleteNetworkInterface",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+]
 _XRAY = [
     "xray:PutTraceSegments",
     "xray:PutTelemetryRecords",
@@ -49,6 +57,7 @@ MANAGED_POLICIES: Mapping[str, Mapping[str, Any]] = {
     f"arn:aws:iam::aws:policy/{name}": document
     for name, document in {
         "service-role/AWSLambdaBasicExecutionRole": _document(_allow(_WRITE_LOGS)),
+        "service-role/AWSLambdaVPCAccessExecutionRole": _document(_allow([*_WRITE_LOGS, *_INTERFACES])),
         "service-role/AWSLambdaRole": _document(_allow(["lambda:InvokeFunction"])),
         "AWSXRayDaemonWriteAccess": _document(_allow(_XRAY)),
         "AWSXrayWriteOnlyAccess": _document(_allow(_XRAY)),

@@ -8,7 +8,21 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shoal.local.deploy import apigateway, dynamodb, events, iam, lambda_, logs, s3, secrets, sqs, stepfunctions
+from shoal.local.deploy import (
+    apigateway,
+    cloudwatch,
+    dynamodb,
+    events,
+    iam,
+    kinesis,
+    lambda_,
+    logs,
+    mappings,
+    s3,
+    secrets,
+    sqs,
+    stepfunctions,
+)
 from shoal.local.deploy.deployment import Deployment
 from shoal.local.deploy.registry import Context, Created, Property, ResourceType, property_problems, uses
 from shoal.local.intrinsics import BadTemplate, Scope, resolve
@@ -16,7 +30,21 @@ from shoal.local.template import Resource, Stack
 
 RESOURCE_TYPES: Mapping[str, ResourceType] = {
     resource_type.name: resource_type
-    for service in (apigateway, dynamodb, events, iam, lambda_, logs, s3, secrets, sqs, stepfunctions)
+    for service in (
+        apigateway,
+        cloudwatch,
+        dynamodb,
+        events,
+        iam,
+        kinesis,
+        lambda_,
+        logs,
+        mappings,
+        s3,
+        secrets,
+        sqs,
+        stepfunctions,
+    )
     for resource_type in service.TYPES
 }
 

@@ -11,7 +11,9 @@ import yaml
 
 from shoal.local.deploy.deployment import StateMachine
 from shoal.local.deploy.registry import Context, Created, Property, ResourceType, flag, recorded, tag_map
+from shoal.local.deploy.state_machines import check_definition, has_distributed_map
 from shoal.local.intrinsics import BadTemplate
+from shoal.local.permissions import evaluate
 from shoal.local.template import Resource
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z0-9_.:]+)\}")
@@ -28,6 +30,8 @@ def _create_state_machine(context: Context, resource: Resource) -> Created:
         "tracingConfiguration": {"enabled": flag(properties.get("TracingConfiguration", {}).get("Enabled", False))},
     }
     arn = context.arn("states", f"stateMachine:{name}")
+    check_definition(definition, resource.logical_id)
+    _check_role(context, resource, definition, arn)
     tags = [{"key": key, "value": value} for key, value in tag_map(properties.get("Tags")).items()]
     existing = [
         item["name"]
@@ -42,6 +46,26 @@ def _create_state_machine(context: Context, resource: Resource) -> Created:
         name, arn, definition, str(properties["RoleArn"]), arguments["loggingConfiguration"]
     )
     return Created(arn, {"Arn": arn, "Name": name})
+
+
+def _check_role(context: Context, resource: Resource, definition: Mapping[str, Any], arn: str) -> None:
+    """Whether the role may start a Distributed Map's children, which moto runs without asking."""
+    role = context.deployment.roles.get(str(resource.properties["RoleArn"]))
+    if role is None or not has_distributed_map(definition):
+        return
+    execution = f"{arn.replace(':stateMachine:', ':execution:')}:child"
+    wanted = {"StartExecution": arn, "DescribeExecution": execution, "StopExecution": execution}
+    lacking = [
+        f"states:{action} on {target}"
+        for action, target in wanted.items()
+        if evaluate(role.documents.values(), f"states:{action}", target, {}) != "allow"
+    ]
+    if lacking:
+        raise BadTemplate(
+            f"{resource.logical_id} has a Distributed Map, whose children AWS starts with the role of the state "
+            f"machine; {role.name} lacks {', '.join(lacking)}.",
+            "Add it to the state machine's Policies.",
+        )
 
 
 def _definition_text(context: Context, resource: Resource) -> str:

@@ -1,19 +1,25 @@
 import csv
+import gzip
 import io
 import json
+import re
 import tracemalloc
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shoal_core.data.images import blocks, encoding, planning
+from shoal_core.data.images import blocks, encoding, gathering
+from shoal_core.data.images.index_rows import IndexRows
 from shoal_core.data.images.perceptual import NEAR_WORDS
 from shoal_core.data.plan import ArchiveSlice, ObjectSlice
 from shoal_core.data.splits import content_hash
-from shoal_core.errors import BadArchive, BadConfig, BadDataset, BadTable
+from shoal_core.errors import BadArchive, BadConfig, BadDataset, BadTable, TooLarge
 from tests.unit.data.images.archive_files import tar_of, zip_of
 from tests.unit.data.images.cases import ImageCase, labelled, photo, save, scans
 
@@ -67,7 +73,7 @@ def test_any_slicing_gives_the_same_samples(upload, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", block)
         patch.setattr(encoding, "_BATCH", batch)
-        patch.setattr(planning, "count_items", lambda *_: pieces)
+        patch.setattr(gathering, "count_items", lambda *_: pieces)
         case = ImageCase(upload)
         plan = case.plan()
         tensors, drops = case.encode(plan)
@@ -75,6 +81,20 @@ def test_any_slicing_gives_the_same_samples(upload, data):
     assert not drops.total().counts and (pieces < 2 or len(plan.items) > 1)
     for name, array in expected.items():
         np.testing.assert_array_equal(tensors[name], array, err_msg=name)
+
+
+def test_many_archives_make_no_more_items_than_there_may_be(monkeypatch):
+    upload = {
+        f"{name}.zip": zip_of({f"{name}/{index}.png": save(scans()[index], "PNG") for index in range(9)})
+        for name in "abcd"
+    }
+    monkeypatch.setattr(gathering, "count_items", lambda *_: 6)
+    monkeypatch.setattr(gathering, "MAX_ITEMS", 6)
+    plan = ImageCase(upload).plan()
+    assert len(plan.items) <= 6 and {item.file for item in plan.items} == {0, 1, 2, 3}
+    monkeypatch.setattr(gathering, "MAX_ITEMS", 3)
+    with pytest.raises(TooLarge, match="has samples in 4 archives, and a work item, of which there are at most 3"):
+        ImageCase(upload).plan()
 
 
 def test_a_tar_gz_is_re_packed_in_bounded_blocks(monkeypatch):
@@ -126,12 +146,37 @@ def rows_of(kind: str) -> list[dict[str, object]]:
     return [{"file": name, "label": "odd" if index % 2 else "even"} for index, name in enumerate(names())]
 
 
-@pytest.mark.parametrize("written", ["csv", "tsv", "jsonl"])
+def parquet_of(rows: list[dict[str, object]], folder: Path) -> bytes:
+    """Rows as Parquet, in small row groups."""
+    lines, path = folder / "rows.jsonl", folder / "rows.parquet"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with duckdb.connect() as database:
+        database.read_json(str(lines)).write_parquet(str(path), row_group_size=2048)
+    return path.read_bytes()
+
+
+def written_as(kind: str, rows: list[dict[str, object]], folder: Path) -> bytes:
+    """A table in one of the formats that an index may have."""
+    plain, _, packing = kind.partition(".")
+    lines = [json.dumps(row) for row in rows]
+    if plain == "parquet":
+        return parquet_of(rows, folder)
+    if plain == "json":
+        data = f"[{', '.join(lines)}]".encode()
+    elif plain == "jsonl":
+        data = "".join(f"{line}\n" for line in lines).encode()
+    else:
+        data = table(rows).replace(b",", b"\t") if plain == "tsv" else table(rows)
+    return {"gz": gzip.compress, "zst": zstandard.compress}.get(packing, bytes)(data)
+
+
+@pytest.mark.parametrize(
+    "written", ["csv", "tsv", "jsonl", "json", "parquet", "csv.gz", "tsv.zst", "jsonl.gz", "jsonl.zst", "json.gz"]
+)
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "loose", "beside"])
-def test_an_index_names_files_and_labels(kind, written):
+def test_an_index_names_files_and_labels(kind, written, tmp_path):
     rows = rows_of(kind)
-    text = "".join(json.dumps(row) + "\n" for row in rows).encode() if written == "jsonl" else table(rows)
-    text = text.replace(b",", b"\t") if written == "tsv" else text
+    text = written_as(written, rows, tmp_path)
     members = {**files(40, "images/"), f"labels.{written}": text}
     uploads = {
         "zip": {"a.zip": zip_of(members)},
@@ -147,6 +192,58 @@ def test_an_index_names_files_and_labels(kind, written):
     assert len(tensors["target"]) == 40
     for place, label in labelled(tensors, plan).items():
         assert label == ("odd" if int(place[-6:-4]) % 2 else "even")
+
+
+@pytest.mark.parametrize("written", ["json", "parquet", "csv.gz", "jsonl.zst"])
+def test_whatever_an_index_is_written_as_says_the_same(written, tmp_path):
+    rows = [
+        {"file": name, "score": 20.5 + index, "who": index % 7, "when": f"2026-01-{1 + index // 2:02d}T00:00:00"}
+        for index, name in enumerate(names())
+    ]
+    rows[3] |= {"score": None}
+    rows[5] |= {"file": "gone.png"}
+    rows[6] |= {"who": None, "when": None}
+    for split in ({"group": "who"}, {"time": "when"}):
+        expected, lost = ImageCase({**files(), "l.csv": table(rows)}, target="score", split=split).run()
+        data = written_as(written, rows, tmp_path)
+        found, drops = ImageCase({**files(), f"l.{written}": data}, target="score", split=split).run()
+        assert drops.total().counts == lost.total().counts and drops.total().counts["no_file"] == 1
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array, err_msg=name)
+        (told,) = [drop for drop in drops.total().examples if drop.code == "missing_target"]
+        assert told.place == ("row 4" if written in ("json", "parquet") else "line 5" if "csv" in written else "line 4")
+
+
+def test_an_index_is_read_in_bounded_memory():
+    rows = "file,label,note\n" + "".join(f"{index % 40:02d}.png,{index % 2},{'x' * 600}\n" for index in range(20_000))
+    data = gzip.compress(rows.encode(), 1)
+    stream = io.BytesIO(data)
+    tracemalloc.start()
+    try:
+        found = IndexRows(stream, "l.csv.gz")
+        assert sum(1 for _ in found) == 20_000 and found.columns == ("file", "label", "note")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 1024**2 < len(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("l.csv.gz", b"no gzip"),
+        ("l.csv.gz", gzip.compress(b"file,label\n" + b"00.png,a\n" * 9999, mtime=0)[:-40]),
+        ("l.jsonl.zst", b"no zstandard"),
+        ("l.parquet", b"PAR1 and no more"),
+        ("l.json", b'[{"file": "00.png"'),
+    ],
+)
+def test_a_damaged_index_is_refused_when_it_is_named(name, data):
+    assert ImageCase({**DIGITS, name: data}).plan().drops.counts == {"not_an_image": 1}
+    with pytest.raises(BadTable, match=re.escape(name)) as caught:
+        ImageCase({**DIGITS, name: data}, labels={"file": name}).plan()
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize(

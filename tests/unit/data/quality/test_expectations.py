@@ -14,7 +14,7 @@ from shoal_core.data.quality.findings import MAX_BROKEN_ROWS
 from shoal_core.data.quality.items import ItemFindings, ItemQuality
 from shoal_core.data.quality.outcomes import broken_expectations, judge_expectations
 from shoal_core.data.report import Drops
-from shoal_core.data.tables.cells import Cells
+from shoal_core.data.tables.cells import Cells, TypedValues
 from shoal_core.errors import BadConfig
 from shoal_core.keys import DatasetKeys
 from tests.support.stores import MemoryStore
@@ -130,11 +130,11 @@ def test_examples_are_bounded_and_counts_exact():
 
 def test_numbers_and_texts_of_the_same_meaning_are_judged_alike():
     expect = [Expectation(column="n", min=1, max=40, values=(1, 2.5, 40), pattern="[0-9.]+", unique=True)]
-    numbers = np.array([1.0, np.nan, 2.5, 40.0, -3.0, 1.0])
+    numbers = Cells(np.array([0, -1, 1, 2, 3, 0], np.int32), TypedValues(np.array([1.0, 2.5, 40.0, -3.0])))
     texts = ["1", "", "2.5", "40", "-3", "1"]
     places = [f"line {row}" for row in range(6)]
     totals = []
-    for column in (texts, Cells(np.full(6, -1, np.int32), [], numbers), [1, None, 2.5, 40, -3.0, 1]):
+    for column in (texts, numbers, [1, None, 2.5, 40, -3.0, 1]):
         tally = CheckTally(expect)
         tally.add("t", {"n": column}, places)
         totals.append((tally.total().model_dump(exclude={"clauses": {"__all__": {"examples"}}}), tally.hashes))
@@ -146,9 +146,9 @@ def test_numbers_and_texts_of_the_same_meaning_are_judged_alike():
 
 
 def test_instants_are_present_values():
-    instants = np.array([0, np.iinfo(np.int64).min, 86_400_000_000], np.int64)
+    instants = Cells(np.array([0, -1, 1], np.int32), TypedValues(np.array([0, 86_400_000_000]).astype("M8[us]")))
     tally = CheckTally([Expectation(column="day", max_missing=0, pattern="1970.*", unique=True)])
-    tally.add("t", {"day": Cells(np.full(3, -1, np.int32), [], None, instants)}, ["row 1", "row 2", "row 3"])
+    tally.add("t", {"day": instants}, ["row 1", "row 2", "row 3"])
     pattern, unique, missing = tally.total().clauses
     assert (pattern.checked, pattern.broken, unique.checked, missing.broken) == (2, 0, 2, 1)
 

@@ -104,7 +104,7 @@ def test_the_targets_past_is_an_input_when_it_lies_ahead():
 
 def test_the_plan_tells_what_becomes_of_each_column():
     plan = case_of(rows_of(25, 30)).plan()
-    assert plan.spec.kind == "sequence" and plan.spec.tensor_shapes() == {"sequence": (4, 3)}
+    assert plan.spec.kind == "sequence" and plan.spec.tensor_shapes() == {"sequence": (4, 3), "categories": (4, 1)}
     roles = {column.name: column.role for column in plan.columns}
     assert roles == {
         "shop": "group",
@@ -112,11 +112,10 @@ def test_the_plan_tells_what_becomes_of_each_column():
         "sold": "number",
         "rain": "number",
         "price": "number",
-        "kind": "dropped",
+        "kind": "category",
         "label": "target",
     }
-    assert "numbers" in next(column.reason for column in plan.columns if column.name == "kind")
-    assert plan.spec.sequence.ignored == ("kind",)
+    assert plan.spec.sequence.categories[0].categories == ("a", "b") and not plan.spec.sequence.ignored
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shoal_core.data.pieces import decode_piece
+from shoal_core.data.texts import planning
 from shoal_core.data.texts.tokens import encode_texts
 from shoal_core.data.writing import write_shard
 from shoal_core.errors import BadArchive, BadConfig, BadDataset
@@ -166,6 +167,97 @@ def test_a_sample_teaches_the_vocabulary_of_a_large_set(monkeypatch):
         assert "The vocabulary comes from 10 of 80 texts." in Case(files).plan().warnings
 
 
+def test_several_archives_and_loose_files_are_one_set():
+    files = review_files()
+    names = sorted(files)
+    parts = [{name: files[name] for name in names[start::4]} for start in range(4)]
+    whole = Case({"r.zip": zip_of(files)})
+    case = Case({"a.zip": zip_of(parts[0]), "b.tar": tar_of(parts[1]), "c.tar.gz": tar_of(parts[2], True), **parts[3]})
+    assert case.plan().spec == whole.plan().spec and case.plan().source_name == "set"
+    assert [source.key.rpartition("/")[2] for source in case.plan().sources] == ["a.zip", "b.tar", "c.tar.gz"]
+    assert case.plan().warnings == whole.plan().warnings == ()
+    found, expected = by_content(pieces(case)), by_content(pieces(whole))
+    assert found == expected
+    manifest, other = case.run(), whole.run()
+    assert manifest.statistics == other.statistics and manifest.class_counts == other.class_counts
+    for split in ("train", "validation", "test"):
+        for name, array in whole.tensors(other, split).items():
+            np.testing.assert_array_equal(case.tensors(manifest, split)[name], array)
+    kept = {file.file: file.kept for file in case.report.files}
+    assert kept == {"a.zip": 20, "b.tar": 20, "c.tar.gz": 20, "set": 20}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_archives_without_folders_are_classes(packed):
+    files = review_files(20)
+    by_class = {
+        label: {name.rpartition("/")[2]: data for name, data in files.items() if f"/{label}/" in name}
+        for label in ("good", "bad")
+    }
+    ending = "tar.gz" if packed else "zip"
+    pack = (lambda members: tar_of(members, True)) if packed else zip_of
+    case = Case({f"{label}.{ending}": pack(members) for label, members in by_class.items()})
+    assert case.plan().spec.target.classes == ("bad", "good")
+    found = pieces(case)
+    assert found["target"].tolist().count(0) == found["target"].tolist().count(1) == 20
+    case.run()
+    assert case.report.kept == 40 and not case.report.drops.counts
+
+
+def test_texts_are_split_by_a_part_of_their_names():
+    files = {
+        name.replace(".txt", f" by author {number % 17}.txt"): data
+        for number, (name, data) in enumerate(review_files().items())
+    }
+    for upload in ({"a.zip": zip_of(files)}, {"a.tgz": tar_of(files, True)}, files):
+        case = Case(upload, split={"group": "**/* by {group}.txt", "validation": 0.3, "test": 0.3})
+        manifest = case.run()
+        groups = {}
+        for number in range(len(case.plan().items)):
+            item = decode_piece(case.artifacts.read(KEYS.piece(number)), case.index(number).layout)
+            for row, text in zip(item["group"], item["tokens"], strict=True):
+                groups[text.tobytes()] = row.tobytes()
+        sides = {
+            split: {groups[text.tobytes()] for text in case.tensors(manifest, split)["tokens"]}
+            for split in ("train", "validation", "test")
+        }
+        assert sum(map(len, sides.values())) == len(set().union(*sides.values())) == 17
+    dated = {f"r/{label}/{number:03d}.txt": f"{label} {number}".encode() for label in "ab" for number in range(30)}
+    case = Case(dated, split={"time": "**/{time}.txt", "validation": 0.2, "test": 0.2})
+    assert case.run().samples == {"train": 36, "validation": 12, "test": 12}
+
+
+def test_bad_files_of_several_archives_are_told_with_their_archive():
+    files = review_files(20)
+    bad = {"reviews/good/zeros.txt": b"\0\1\2\3" * 9, "reviews/good/nothing.txt": b" ", "reviews/good/x.pdf": b"%PDF"}
+    case = Case({"a.zip": zip_of({**files, **bad}), "b.tar.gz": tar_of({"reviews/bad/z.txt": b"\0\1\2"}, True)})
+    case.run()
+    told = {(drop.file, drop.place, drop.code) for drop in case.report.drops.examples}
+    assert told == {
+        ("a.zip", "reviews/good/zeros.txt", "bad_text"),
+        ("a.zip", "reviews/good/nothing.txt", "empty_text"),
+        ("a.zip", "reviews/good/x.pdf", "not_a_text"),
+        ("b.tar.gz", "reviews/bad/z.txt", "bad_text"),
+    }
+
+
+def test_every_archive_teaches_its_share_of_the_vocabulary(monkeypatch):
+    monkeypatch.setattr(planning, "SAMPLE_TEXTS", 40)
+    files = review_files()
+    names = sorted(files)
+    parts = [{name: files[name] for name in names[start::2]} for start in range(2)]
+    for upload in (
+        {"a.zip": zip_of(parts[0]), "b.zip": zip_of(parts[1])},
+        {"a.tar.gz": tar_of(parts[0], True), "b.tar.gz": tar_of(parts[1], True)},
+        {"a.tar.gz": tar_of(parts[0], True), **parts[1]},
+    ):
+        plan = Case(upload).plan()
+        (warning,) = plan.warnings
+        learnt = int(warning.split()[4])
+        assert 38 <= learnt <= 42 and warning.endswith("of 80 texts.")
+        assert {"film", "poor"} & set(plan.spec.table.texts[0].vocabulary)
+
+
 def test_images_beside_texts_are_images():
     files = {f"d/{label}/{n}.png": grey_png(n + 100 * (label == "a")) for label in "ab" for n in range(9)}
     assert Case({**files, "d/a/notes.txt": b"x"}).plan().spec.kind == "image"
@@ -180,6 +272,8 @@ def test_images_beside_texts_are_images():
         ({"image_size": 8}, "image_size"),
         ({"recipe": "cnn"}, "recipe"),
         ({"sequence": {"time": "t"}}, "sequence"),
+        ({"split": {"group": "author"}}, "split.group: no table of 'set' names its files"),
+        ({"split": {"time": "{time}"}}, "split.time: no file of 'set' has a name like"),
     ],
 )
 def test_what_texts_cannot_give_is_refused(config, field):

@@ -260,7 +260,7 @@ PLAIN_FUNCTION = "Code: {S3Bucket: b, S3Key: k}, Handler: a.b, Role: r"
         ),
         ("AWS::Lambda::Function", "{Code: {ZipFile: x}, Runtime: python3.13}", "Code.ZipFile isn't"),
         ("AWS::Lambda::Function", f"{{{PLAIN_FUNCTION}, Runtime: python3.13, PackageType: Image}}", "only 'Zip'"),
-        ("AWS::Lambda::EventSourceMapping", "{FunctionName: x}", "the resource type isn't honoured"),
+        ("AWS::Lambda::CodeSigningConfig", "{FunctionName: x}", "the resource type isn't honoured"),
         ("AWS::StepFunctions::StateMachine", "{StateMachineType: EXPRESS, Definition: {}}", "only 'STANDARD'"),
         ("AWS::StepFunctions::StateMachine", "{}", "Definition: is missing"),
         ("AWS::Events::Rule", '{ScheduleExpression: "cron(0 8 * * ? *)"}', "only rate(N minutes), hours or days"),

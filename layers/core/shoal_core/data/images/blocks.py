@@ -15,7 +15,7 @@ from shoal_core.data.plan import ArchiveSlice
 from shoal_core.data.tar_headers import file_header
 from shoal_core.data.tar_reading import read_tar
 from shoal_core.errors import BadArchive
-from shoal_core.keys import DatasetKeys
+from shoal_core.keys import BlockKeys
 from shoal_core.store import ObjectStore
 
 BLOCK_BYTES = 16 * 1024**2
@@ -26,11 +26,11 @@ class BlockWriter:
 
     Args:
         artifacts: Where blocks go.
-        keys: The dataset version's keys.
+        keys: The keys of blocks.
         first: Number of the first block.
     """
 
-    def __init__(self, artifacts: ObjectStore, keys: DatasetKeys, first: int) -> None:
+    def __init__(self, artifacts: ObjectStore, keys: BlockKeys, first: int) -> None:
         self._artifacts = artifacts
         self._keys = keys
         self.block = first
@@ -59,7 +59,7 @@ class BlockWriter:
         self.block += 1
 
 
-def read_blocks(artifacts: ObjectStore, keys: DatasetKeys, item: ArchiveSlice) -> Iterator[tuple[int, str, bytes]]:
+def read_blocks(artifacts: ObjectStore, keys: BlockKeys, item: ArchiveSlice) -> Iterator[tuple[int, str, bytes]]:
     """Members first..last of an item (number, name, bytes), from the block and offset that it names on."""
     block, offset, index = item.block or 0, item.offset, item.first
     while index < item.last:

@@ -35,13 +35,16 @@ class ImageSize:
     grey: bool
 
 
-def decode_image(data: bytes, form: ImageInput, name: str = "The image") -> NDArray[np.uint8]:
+def decode_image(
+    data: bytes, form: ImageInput, name: str = "The image", scratch: Scratch | None = None
+) -> NDArray[np.uint8]:
     """Decode one image file.
 
     Args:
         data: The file.
         form: Size, channels (1 is ITU-R 601 luma), colour space, fit and crop.
         name: What to call the image in errors.
+        scratch: Images to decode into, where many follow: see `quick_png`.
 
     Returns:
         uint8 [channels, height, width].
@@ -49,7 +52,7 @@ def decode_image(data: bytes, form: ImageInput, name: str = "The image") -> NDAr
     Raises:
         BadImage: Empty, of another format, damaged, or more than `MAX_PIXELS` pixels.
     """
-    array = np.asarray(fit_image(data, form, name), np.uint8)
+    array = np.asarray(fit_image(data, form, name, scratch), np.uint8)
     return np.ascontiguousarray(array[np.newaxis] if form.channels == 1 else array.transpose(2, 0, 1))
 
 

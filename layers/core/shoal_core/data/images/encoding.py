@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shoal_core.data.archives import judge_name, read_members
-from shoal_core.data.images.blocks import read_blocks
 from shoal_core.data.images.decoding import fit_image
-from shoal_core.data.images.fetching import read_ahead
-from shoal_core.data.images.folders import class_of, folder_of, judge_image_name, place_in
+from shoal_core.data.images.folders import class_of, folder_of, judge_image_name
+from shoal_core.data.images.gathering import MAX_FILE_BYTES, Judged
 from shoal_core.data.images.item_labels import read_item_labels
 from shoal_core.data.images.perceptual import near_hashes
 from shoal_core.data.images.png import Scratch
-from shoal_core.data.pieces import FEATURE_HASH, NEAR_HASH, PLACE, ROW_HASH
+from shoal_core.data.images.raw_files import RawFile, read_files
+from shoal_core.data.pieces import FEATURE_HASH, NEAR_HASH, PLACE, ROW_HASH, TARGET
 from shoal_core.data.plan import ArchiveSlice, ObjectSlice, Plan
 from shoal_core.data.quality.headers import ImageSources
 from shoal_core.data.report import DropTally
-from shoal_core.data.requests import FileList, open_source, relative_name
+from shoal_core.data.requests import FileList
 from shoal_core.data.shards import Tensors
 from shoal_core.data.spec import ImageInput
 from shoal_core.data.splits import HASH_BYTES
 from shoal_core.errors import BadInput
-from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
-MAX_IMAGE_BYTES = 64 * 1024**2
+MAX_IMAGE_BYTES = MAX_FILE_BYTES
 # Images that are taken out of Pillow at once: the call costs more than the pixels of a small image.
 _BATCH = 256
 _BATCH_BYTES = 4 * 1024**2
 _CANVAS_MODES = {"rgb": "RGB", "hsv": "HSV", "ycbcr": "YCbCr"}
 
 
-class RawImage(NamedTuple):
-    """One file: the source that it is in, its number there, its name in the set and its bytes."""
-
-    source: str
-    number: int
-    name: str
-    data: bytes
+def judge_image(name: str, size: int) -> Judged:
+    """Whether a file of that name and so many bytes can be a sample."""
+    judged = judge_image_name(name)
+    if judged[0] or size <= MAX_IMAGE_BYTES:
+        return judged
+    return "too_large", f"it has {size:,} bytes", "Scale the image down before uploading."
 
 
 def encode_images(
@@ -51,26 +46,26 @@ def encode_images(
 ) -> Tensors | None:
     """Encode work item `number`, a slice of an archive or of loose files; None when no sample is left.
 
-    See `samples.encode_item`. `near_hash` uint64 [N,18] comes along unless near-duplicates are off.
+    See `samples.encode_item`. `near_hash` uint64 [N,18] comes along unless near-duplicates are off, and `group` or
+    `time` where the settings split by them.
     """
     item = plan.items[number]
     form = plan.spec.image
     if form is None or not isinstance(item, ArchiveSlice | ObjectSlice):
         raise BadInput(f"Work item {number} of {plan.dataset!r} holds no images.", "Upload the data again.")
-    if isinstance(item, ArchiveSlice):
-        images = _archive_images(uploads, artifacts, plan, item, drops)
-    else:
-        images = _object_images(uploads, files, plan, item)
-    targets: _Targets
-    targets = _ItemTargets(artifacts, plan, number) if plan.labelled else _FolderTargets(plan, drops)
+    images = read_files(uploads, artifacts, files, plan, number, judge_image, drops)
+    known = read_item_labels(artifacts, plan, number)
+    folders = None if plan.labelled else _FolderClasses(plan, drops)
     pixels = _Pixels(form, item.last - item.first, plan.config.near_duplicates != "off")
     rows: list[int] = []
+    codes: list[int] = []
     places: list[str] = []
     sources = ImageSources()
     scratch: Scratch = {}
     for image in images:
-        row = targets.row(image)
-        if row is None:
+        row = 0 if known is None else known.row(image.number)
+        code = 0 if folders is None else folders.code(image)
+        if row is None or code is None:
             continue
         try:
             pixels.add(fit_image(image.data, form, repr(image.name), scratch))
@@ -80,22 +75,18 @@ def encode_images(
         sources.add(image.data)
         drops.encode(image.source, 1)
         rows.append(row)
+        codes.append(code)
         places.append(image.name)
     sources.tell(drops)
     if not rows:
         return None
-    return {**pixels.tensors(), "target": targets.gather(rows), PLACE: np.array(places, object)}
+    found = {} if known is None else known.gather(rows)
+    if folders is not None:
+        found[TARGET] = np.array(codes, np.int64)
+    return {**pixels.tensors(), **found, PLACE: np.array(places, object)}
 
 
-class _Targets(Protocol):
-    """Where targets come from: `row` is an image's row in what `gather` takes from, None for one without."""
-
-    def row(self, image: RawImage) -> int | None: ...
-
-    def gather(self, rows: list[int]) -> NDArray[Any]: ...
-
-
-class _FolderTargets:
+class _FolderClasses:
     """The class of an image is the folder that holds it."""
 
     def __init__(self, plan: Plan, drops: DropTally) -> None:
@@ -103,7 +94,8 @@ class _FolderTargets:
         self._drops = drops
         self._codes: dict[str, int | None] = {}
 
-    def row(self, image: RawImage) -> int | None:
+    def code(self, image: RawFile) -> int | None:
+        """The number of an image's class; None for one outside class folders, which is told."""
         folder = folder_of(image.name)
         if folder not in self._codes:
             label = class_of(folder, self._plan.root)
@@ -113,57 +105,6 @@ class _FolderTargets:
             reason, fix = f"{image.name!r} lies outside class folders.", "Move it into the folder of its class."
             self._drops.add(image.source, image.name, "no_class_folder", reason, fix, raw=image.data)
         return code
-
-    def gather(self, rows: list[int]) -> NDArray[Any]:
-        return np.array(rows, np.int64)
-
-
-class _ItemTargets:
-    """Targets that planning found in an index of files; those without one were reported there."""
-
-    def __init__(self, artifacts: ObjectStore, plan: Plan, number: int) -> None:
-        members, self._targets = read_item_labels(artifacts, DatasetKeys(plan.dataset, plan.version), number)
-        self._rows = {member: row for row, member in enumerate(members.tolist())}
-
-    def row(self, image: RawImage) -> int | None:
-        return self._rows.get(image.number)
-
-    def gather(self, rows: list[int]) -> NDArray[Any]:
-        return self._targets[rows]
-
-
-def _archive_images(
-    uploads: ObjectStore, artifacts: ObjectStore, plan: Plan, item: ArchiveSlice, drops: DropTally
-) -> Iterator[RawImage]:
-    """A slice's images; refused members were counted by planning, damaged ones are counted here."""
-    file = plan.image_sources[item.file]
-    source = plan.source_name if len(plan.image_sources) == 1 else relative_name(file, plan.dataset)
-    folder = plan.folders[item.file] if plan.folders else ""
-    if item.block is not None:
-        keys = DatasetKeys(plan.dataset, plan.version)
-        for index, name, data in read_blocks(artifacts, keys, item):
-            yield RawImage(source, index, place_in(folder, name), data)
-        return
-    with open_source(uploads, file) as stream:
-        for member, data in read_members(stream, source, file.size, item.first, item.last, item.offset):
-            if member.code == "damaged":
-                reason = f"{member.name!r}: {member.reason}."
-                drops.add(source, place_in(folder, member.name), member.code, reason, member.fix)
-            elif not member.code and not judge_image_name(member.name)[0]:
-                yield RawImage(source, member.index, place_in(folder, member.name), data)
-
-
-def _object_images(uploads: ObjectStore, files: FileList, plan: Plan, item: ObjectSlice) -> Iterator[RawImage]:
-    chosen = [
-        (index, name, file)
-        for index, file in enumerate(files.part(item.first, item.last), item.first)
-        if file.size <= MAX_IMAGE_BYTES
-        and not judge_name(name := relative_name(file, plan.dataset))[0]
-        and not judge_image_name(name)[0]
-    ]
-    contents = read_ahead(uploads, [file for _, _, file in chosen])
-    for (index, name, _), data in zip(chosen, contents, strict=True):
-        yield RawImage(plan.source_name, index, name, data)
 
 
 class _Pixels:

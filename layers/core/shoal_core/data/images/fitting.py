@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shoal_core.data.cleaning_config import ImageFit
+from shoal_core.data.config_types import ImageFit
 
 
 @dataclass(frozen=True)

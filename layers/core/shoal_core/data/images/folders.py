@@ -13,8 +13,8 @@ from shoal_core.errors import BadDataset
 
 def is_image_name(name: str) -> bool:
     """Whether the extension is an image's."""
-    stem, dot, extension = name.rpartition("/")[2].rpartition(".")
-    return bool(stem) and f"{dot}{extension}".casefold() in EXTENSIONS
+    dot = name.rfind(".")
+    return dot > name.rfind("/") + 1 and name[dot:].casefold() in EXTENSIONS
 
 
 def judge_image_name(name: str) -> tuple[str, str, str]:

@@ -1,48 +1,46 @@
-"""An index of files: a table that names images and their labels, matched with the files that are there."""
+"""An index of files: a table that names images and what is known of them, matched with the files that are there."""
 
 from __future__ import annotations
 
-import io
-import itertools
 import json
 import unicodedata
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.images.folders import place_in
+from shoal_core.data.images.index_rows import IndexRows
+from shoal_core.data.images.sides import CONFLICT, UNNAMED, IndexColumn, side_columns
 from shoal_core.data.report import DropTally
-from shoal_core.data.tables.formats import TableFormat, sniff_table
-from shoal_core.data.tables.rows import TableRow, read_header, read_rows
+from shoal_core.data.tables.formats import TABLE_SUFFIXES
+from shoal_core.data.tables.rows import TableRow
 from shoal_core.data.values import is_missing
 from shoal_core.errors import BadConfig, BadTable
-
-INDEX_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-MAX_INDEX_BYTES = 64 * 1024**2
 
 _PROBE_ROWS = 1000
 _MIN_SHARE = 0.5
 _TARGET_NAMES = ("target", "label", "labels", "class", "y")
-# What became of a file: no row names it, its row has no label, its rows disagree; else the number of its label.
-UNNAMED, MISSING, CONFLICT = -1, -2, -3
 _AMBIGUOUS = -1
 
 
 def is_index_name(name: str) -> bool:
     """Whether the extension is that of a table that may name files."""
-    return name.casefold().endswith(INDEX_SUFFIXES)
+    return name.casefold().endswith(TABLE_SUFFIXES)
 
 
 @dataclass
 class Labels:
-    """Labels of the files, by position: `codes` count `values`, or are `UNNAMED`, `MISSING` or `CONFLICT`."""
+    """What an index says of the files.
+
+    `table` is its name, `column` that of its labels ('': it has none). `target` are the labels; `sides` the columns
+    that the settings split by, as far as the table has them.
+    """
 
     table: str
     column: str
-    codes: array[int]
-    values: list[object] = field(default_factory=list)
+    target: IndexColumn
+    sides: Mapping[str, IndexColumn] = field(default_factory=dict)
 
 
 class _Names:
@@ -84,9 +82,9 @@ class _Names:
 
 
 def read_labels(
-    stream: BinaryIO, table: str, names: Sequence[str], config: DatasetConfig, drops: DropTally
+    stream: BinaryIO, table: str, names: Sequence[str], config: DatasetConfig, folders: bool, drops: DropTally
 ) -> Labels | None:
-    """Match a table with files; None when no column of it names them.
+    """Match a table with files; None when no column of it names them, or when nothing is needed from it.
 
     Rows that can't be read, that name no file or an ambiguous one, or that have no label are counted in `drops`.
 
@@ -94,44 +92,30 @@ def read_labels(
         stream: The table, seekable.
         table: Its name in the set.
         names: The images' names in the set.
-        config: Its `labels.column` and `target` are used where they are set.
+        config: Its `labels`, `target` and `split` are used where they are set.
+        folders: Whether folders tell classes: labels are then read only from a column that is named or called so.
         drops: Takes what is left out.
 
     Raises:
         BadTable: A table that can't be read, or one without a column for labels.
         BadConfig: `labels.column` or `target` isn't a column, or `labels.column` names no files.
     """
-    form = sniff_table(stream, table)
-    if form.encoding == "utf-16":
-        stream, form = _as_utf_8(stream, table), form.model_copy(update={"encoding": "utf-8"})
-    form = read_header(stream, table, form)
     counted = DropTally()
     try:
-        labels = _match(stream, table, form, names, config, counted)
+        labels = _match(IndexRows(stream, table), table, names, config, folders, counted)
     except UnicodeDecodeError:
+        # Every byte is some character of Windows-1252.
         counted = DropTally()
-        labels = _match(stream, table, form.model_copy(update={"encoding": "cp1252"}), names, config, counted)
+        labels = _match(IndexRows(stream, table, "cp1252"), table, names, config, folders, counted)
     drops.extend(counted.total())
     return labels
 
 
-def _as_utf_8(stream: BinaryIO, table: str) -> BinaryIO:
-    """A UTF-16 table, whose rows can't be found by their bytes, as UTF-8."""
-    stream.seek(0)
-    data = stream.read(MAX_INDEX_BYTES + 1)
-    if len(data) > MAX_INDEX_BYTES:
-        raise BadTable(f"{table!r} has more than {MAX_INDEX_BYTES:,} bytes of UTF-16.", "Save it as UTF-8.")
-    try:
-        return io.BytesIO(data.decode("utf-16").encode())
-    except UnicodeError as error:
-        raise BadTable(f"{table!r} isn't text: {error}.", "Save it as UTF-8.") from error
-
-
 def _match(
-    stream: BinaryIO, table: str, form: TableFormat, names: Sequence[str], config: DatasetConfig, drops: DropTally
+    rows: IndexRows, table: str, names: Sequence[str], config: DatasetConfig, folders: bool, drops: DropTally
 ) -> Labels | None:
-    probe = [row for row in itertools.islice(read_rows(stream, table, form), _PROBE_ROWS) if not row.code]
-    columns = list(form.columns) or list(dict.fromkeys(name for row in probe for name in row.values))
+    probe = [row for row in rows.head(_PROBE_ROWS) if not row.code]
+    columns = list(rows.columns) or list(dict.fromkeys(name for row in probe for name in row.values))
     known = _Names(names, table.rpartition("/")[0])
     wanted = config.labels.column if config.labels else None
     if wanted is not None and wanted not in columns:
@@ -145,11 +129,26 @@ def _match(
             "Name the column of file names.",
         )
     column, way = found
-    target = find_target(table, [name for name in columns if name != column], config)
-    reader = _Reader(table, column, target, len(names), drops)
-    for row in read_rows(stream, table, form):
+    others = [name for name in columns if name != column]
+    sides = [name for name in side_columns(config.split) if name in others]
+    target = _label_column(table, others, sides, config, folders)
+    if not target and not sides:
+        return None
+    reader = _Reader(rows.unit, table, column, target, sides, len(names), drops)
+    for row in rows:
         reader.add(row, known, way)
     return reader.labels
+
+
+def _label_column(
+    table: str, columns: Sequence[str], sides: Sequence[str], config: DatasetConfig, folders: bool
+) -> str:
+    """The column of labels; '' where folders tell the classes, or where the table only says how to split."""
+    candidates = [name for name in columns if name not in sides or name == config.target]
+    needless = (folders and config.labels is None) or (sides and not candidates)
+    if needless and config.target is None and not named_target(candidates):
+        return ""
+    return find_target(table, candidates, config)
 
 
 def _find_column(probe: Sequence[TableRow], columns: Sequence[str], known: _Names) -> tuple[str, str] | None:
@@ -190,13 +189,16 @@ def named_target(columns: Sequence[str]) -> str | None:
 
 
 class _Reader:
-    """Gives files their labels, row by row; memory is bounded by the files and the distinct labels."""
+    """Gives files what their rows say, row by row; memory is bounded by the files and the distinct values."""
 
-    def __init__(self, table: str, column: str, target: str, files: int, drops: DropTally) -> None:
-        self.labels = Labels(table, target, array("i", [UNNAMED]) * files)
+    def __init__(
+        self, unit: str, table: str, column: str, target: str, sides: Sequence[str], files: int, drops: DropTally
+    ) -> None:
+        found = {name: IndexColumn(name, files) for name in sides}
+        self.labels = Labels(table, target, IndexColumn(target, files if target else 0), found)
+        self._unit = unit
         self._column = column
         self._drops = drops
-        self._numbers: dict[str, int] = {}
 
     def add(self, row: TableRow, known: _Names, way: str) -> None:
         if row.code:
@@ -211,30 +213,30 @@ class _Reader:
             else:
                 self._drop(row, "ambiguous_file", f"several files are called {shown}", "Write their paths.")
             return
-        value = row.values.get(self.labels.column)
-        codes = self.labels.codes
-        if not isinstance(value, list) and is_missing(value):
-            self._drop(row, "missing_target", f"the target {self.labels.column!r} is missing", "Fill it in.")
-            if codes[position] == UNNAMED:
-                codes[position] = MISSING
-            return
-        code = self._number(value)
-        codes[position] = code if codes[position] in (UNNAMED, MISSING, code) else CONFLICT
-
-    def _number(self, value: object) -> int:
-        text = json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else f"{type(value).__name__}{value}"
-        if text not in self._numbers:
-            self._numbers[text] = len(self.labels.values)
-            self.labels.values.append(value)
-        return self._numbers[text]
+        for name, side in self.labels.sides.items():
+            _give(side, position, row.values.get(name))
+        column = self.labels.column
+        if column and not _give(self.labels.target, position, row.values.get(column)):
+            self._drop(row, "missing_target", f"the target {column!r} is missing", "Fill it in.")
 
     def _drop(self, row: TableRow, code: str, reason: str, fix: str) -> None:
-        self._drops.add(self.labels.table, f"line {row.line}", code, f"Line {row.line}: {reason}.", fix)
+        place = f"{self._unit} {row.line}"
+        self._drops.add(self.labels.table, place, code, f"{place.capitalize()}: {reason}.", fix)
+
+
+def _give(column: IndexColumn, position: int, value: object) -> bool:
+    """Give a file its value; False for a missing one."""
+    if not isinstance(value, list) and is_missing(value):
+        column.miss(position)
+        return False
+    key = json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else f"{type(value).__name__}{value}"
+    column.give(position, key, value)
+    return True
 
 
 def unlabelled(labels: Labels) -> Iterator[tuple[int, str, str]]:
     """Files that have no label for a reason that no row told: position, code, reason."""
-    for position, code in enumerate(labels.codes):
+    for position, code in enumerate(labels.target.codes):
         if code == UNNAMED:
             yield position, "no_label", f"no row of {labels.table!r} names it"
         elif code == CONFLICT:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.config import DatasetConfig, DatasetRequest
-from shoal_core.data.cutting import count_items, cut_evenly
 from shoal_core.data.images.decoding import ImageSize, infer_size, measure_image
-from shoal_core.data.images.folders import class_of, classes_of, common_root, folder_of
+from shoal_core.data.images.encoding import judge_image
+from shoal_core.data.images.folders import class_of, classes_of, common_root, folder_of, no_images
 from shoal_core.data.images.gathering import (
-    LOOSE,
-    ImageSet,
+    FileKind,
     IndexTable,
-    gather_images,
+    SetFiles,
+    cut_files,
+    gather_files,
     open_table,
-    sample_images,
+    sample_files,
 )
 from shoal_core.data.images.item_labels import write_item_labels
-from shoal_core.data.images.labels import Labels, named_target, read_labels, unlabelled
+from shoal_core.data.images.labels import Labels, is_index_name, read_labels, unlabelled
+from shoal_core.data.images.sides import IndexColumn, Sides, find_sides
 from shoal_core.data.images.targets import infer_target
-from shoal_core.data.plan import ArchiveSlice, ObjectSlice, Plan
-from shoal_core.data.report import DropTally
+from shoal_core.data.pieces import TARGET
+from shoal_core.data.plan import Plan
+from shoal_core.data.report import DropTally, describe_drops
 from shoal_core.data.requests import FileList
 from shoal_core.data.spec import ImageInput, PreprocessingSpec, TargetSpec
 from shoal_core.data.tables.cells import Cells
@@ -62,17 +65,23 @@ def plan_images(uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRe
     """
     config, keys = request.config, DatasetKeys(request.dataset, request.version)
     _check_config(config)
-    images = gather_images(uploads, artifacts, keys, files)
-    found = _find_labels(uploads, files, images, config)
-    targets = _targets_of_folders(images, config) if found is None else _targets_of_table(images, found, config)
+    images = gather_files(uploads, artifacts, keys, files, FileKind(judge_image, is_index_name))
+    _require(images)
+    tables = _find_tables(uploads, files, images, config)
+    if tables.labels is None:
+        targets = _targets_of_folders(images, config, tables)
+    else:
+        targets = _targets_of_table(images, tables.labels, config)
+    sides = find_sides(config.split, images.names, tables.sides, images.name)
+    targets = _without(targets, sides, images)
     chosen = [int(targets.positions[index]) for index in _spread(len(targets.positions))]
-    sizes = _measure(sample_images(uploads, artifacts, keys, files, images, chosen))
+    sizes = _measure(sample_files(uploads, artifacts, keys, files, images, chosen))
     spec = _spec(config, sizes, targets.target, images.name)
-    items, ranges = _cut(images, targets.positions, spec, config)
+    items, ranges = cut_files(images, targets.positions, math.prod(spec.tensor_shapes()["image"]), config.workers)
+    columns = {name: column[targets.positions] for name, column in sides.columns.items()}
     if targets.encoded is not None:
-        members = np.array(images.indices, np.int64)[targets.positions]
-        for item, (start, stop) in enumerate(ranges):
-            write_item_labels(artifacts, keys, item, members[start:stop], targets.encoded[start:stop])
+        columns[TARGET] = targets.encoded
+    write_item_labels(artifacts, keys, np.array(images.indices, np.int64)[targets.positions], columns, ranges)
     asked: dict[str, object] = {"task": config.task, "target": config.target, "channels": config.image.color}
     asked["image_size"] = config.image_size
     return Plan(
@@ -89,74 +98,110 @@ def plan_images(uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRe
         items=items,
         drops=images.drops.total(),
         inferred=tuple(sorted(name for name, value in asked.items() if value is None)),
-        warnings=targets.warnings,
+        warnings=(*targets.warnings, *sides.warnings),
     )
 
 
+def _require(images: SetFiles) -> None:
+    """Raise `BadDataset` when there is no image."""
+    if images.names:
+        return
+    refused = images.drops.total()
+    if refused.counts and set(refused.counts) != {"not_an_image"}:
+        raise BadDataset(
+            f"No image of {images.name!r} can be used: {describe_drops(refused)}.", refused.examples[0].fix
+        )
+    raise no_images(images.name, [*images.others, *(table.name for table in images.tables)])
+
+
 def _check_config(config: DatasetConfig) -> None:
-    asked = {"split.group": config.split.group, "split.time": config.split.time, "sequence": config.sequence}
-    wrong = next((name for name, value in asked.items() if value is not None), None)
-    if wrong is not None:
+    if config.sequence is not None:
         raise BadConfig(
-            f"dataset.yaml: {wrong}: images have no columns to go by.", f"Remove `{wrong}`, or upload a table."
+            "dataset.yaml: sequence: images have no columns to go by.", "Remove `sequence`, or upload a table."
         )
 
 
-def _find_labels(
-    uploads: ObjectStore, files: FileList, images: ImageSet, config: DatasetConfig
-) -> tuple[IndexTable, Labels] | None:
-    """The index of files, if the set has one, and what it says; the other tables are counted as refused.
+@dataclass(frozen=True)
+class _Tables:
+    """The index of the set's labels, if there is one, and the columns that images are split by."""
 
-    Class folders go before a table that names files without a column that is called like a target.
+    labels: Labels | None = None
+    sides: Mapping[str, IndexColumn] = field(default_factory=dict)
+
+
+def _find_tables(uploads: ObjectStore, files: FileList, images: SetFiles, config: DatasetConfig) -> _Tables:
+    """What the tables of the set say about its images; those that say nothing are counted as refused.
+
+    Class folders go before a table that names files without a column that is called like a target. What images are
+    split by may be in the same table, or in one of its own.
     """
+    found = _read_tables(uploads, files, images, config)
+    labelled = [entry for entry in found if entry.labels.column]
     wanted = config.labels.file if config.labels else None
-    tables = [table for table in images.tables if wanted is None or table.name in (wanted, wanted.removeprefix("./"))]
-    if wanted is not None and not tables:
-        names = [table.name for table in images.tables][:20]
-        raise BadConfig(f"dataset.yaml: labels.file: {images.name!r} has no table {wanted!r}.", f"Use one of {names}.")
-    found: list[tuple[IndexTable, Labels, DropTally]] = []
-    for table in tables:
-        drops = DropTally()
-        try:
-            with open_table(uploads, files, images, table) as stream:
-                labels = read_labels(stream, table.name, images.names, config, drops)
-        except BadTable:
-            # A table that nobody pointed at, and that can't be read, is one more file that isn't an image.
-            if config.labels is None and config.target is None:
-                continue
-            raise
-        if labels is not None and (_asked(config) or named_target([labels.column]) or not _has_classes(images)):
-            found.append((table, labels, drops))
-    if len(found) > 1:
-        shown = ", ".join(repr(table.name) for table, _, _ in found)
+    if len(labelled) > 1:
+        shown = ", ".join(repr(entry.table.name) for entry in labelled)
         raise BadDataset(f"{images.name!r} has several tables that name its images: {shown}.", "Set `labels.file`.")
     if wanted is not None and not found:
         raise BadConfig(
             f"dataset.yaml: labels.file: no column of {wanted!r} names the images of {images.name!r}.",
             "Add a column of file names.",
         )
-    images.refuse_tables(found[0][0] if found else None)
-    if not found:
-        return None
-    images.drops.extend(found[0][2].total())
-    return found[0][0], found[0][1]
+    used = labelled[:1]
+    sided = [entry for entry in labelled if entry.labels.sides] or [entry for entry in found if entry.labels.sides]
+    if len(sided) > 1:
+        shown = ", ".join(repr(entry.table.name) for entry in sided)
+        raise BadDataset(
+            f"{images.name!r} has several tables with the column that it is split by: {shown}.",
+            "Keep the column in one of them.",
+        )
+    used += [entry for entry in sided if entry not in used]
+    images.refuse_tables([entry.table for entry in used])
+    for entry in used:
+        images.drops.extend(entry.drops.total())
+    return _Tables(labelled[0].labels if labelled else None, sided[0].labels.sides if sided else {})
 
 
-def _asked(config: DatasetConfig) -> bool:
-    return config.labels is not None or config.target is not None
+class _Read(NamedTuple):
+    table: IndexTable
+    labels: Labels
+    drops: DropTally
 
 
-def _has_classes(images: ImageSet) -> bool:
+def _read_tables(uploads: ObjectStore, files: FileList, images: SetFiles, config: DatasetConfig) -> list[_Read]:
+    """Every table that is read that names images, and what is needed from it."""
+    wanted = config.labels.file if config.labels else None
+    tables = [table for table in images.tables if wanted is None or table.name in (wanted, wanted.removeprefix("./"))]
+    if wanted is not None and not tables:
+        names = [table.name for table in images.tables][:20]
+        raise BadConfig(f"dataset.yaml: labels.file: {images.name!r} has no table {wanted!r}.", f"Use one of {names}.")
+    folders = bool(tables) and _has_classes(images)
+    found: list[_Read] = []
+    for table in tables:
+        drops = DropTally()
+        try:
+            with open_table(uploads, files, images, table) as stream:
+                labels = read_labels(stream, table.name, images.names, config, folders, drops)
+        except BadTable:
+            # A table that nobody pointed at, and that can't be read, is one more file that isn't an image.
+            if config.labels is None and config.target is None:
+                continue
+            raise
+        if labels is not None:
+            found.append(_Read(table, labels, drops))
+    return found
+
+
+def _has_classes(images: SetFiles) -> bool:
     folders = set(map(folder_of, images.names))
     root = common_root(folders)
     return len({class_of(folder, root) for folder in folders} - {None}) > 1
 
 
-def _targets_of_folders(images: ImageSet, config: DatasetConfig) -> _Targets:
-    if config.labels is not None:
+def _targets_of_folders(images: SetFiles, config: DatasetConfig, tables: _Tables) -> _Targets:
+    if config.labels is not None and not tables.sides:
         raise BadConfig(
             f"dataset.yaml: labels: {images.name!r} has no table whose column names its images.",
-            "Add a CSV or JSONL file with a column of file names and one of labels.",
+            "Add a table with a column of file names and one of labels.",
         )
     if config.target is not None:
         raise BadConfig(
@@ -176,20 +221,20 @@ def _targets_of_folders(images: ImageSet, config: DatasetConfig) -> _Targets:
     return _Targets(np.arange(len(images.names)), target, None, root, warnings)
 
 
-def _targets_of_table(images: ImageSet, found: tuple[IndexTable, Labels], config: DatasetConfig) -> _Targets:
-    table, labels = found
+def _targets_of_table(images: SetFiles, labels: Labels, config: DatasetConfig) -> _Targets:
+    table = labels.table
     for position, code, reason in unlabelled(labels):
         name = images.names[position]
         fix = "Add a row for it, or leave the file out." if code == "no_label" else "Keep one of the rows."
         images.drops.add(images.source_name(images.sources[position]), name, code, f"{name!r}: {reason}.", fix)
-    codes = np.array(labels.codes, np.int64)
-    counts = np.bincount(codes[codes >= 0], minlength=len(labels.values)).tolist()
+    codes = np.array(labels.target.codes, np.int64)
+    counts = np.bincount(codes[codes >= 0], minlength=len(labels.target.values)).tolist()
     if not any(counts):
-        raise BadDataset(f"No image of {images.name!r} has a label in {table.name!r}.", "Fill in the labels.")
+        raise BadDataset(f"No image of {images.name!r} has a label in {table!r}.", "Fill in the labels.")
     used = [number for number, count in enumerate(counts) if count]
-    values = [labels.values[number] for number in used]
-    target = infer_target(values, [counts[number] for number in used], labels.column, config, table.name)
-    rows = np.full(len(labels.values), -1)
+    values = [labels.target.values[number] for number in used]
+    target = infer_target(values, [counts[number] for number in used], labels.column, config, table)
+    rows = np.full(len(labels.target.values), -1)
     rows[used] = np.arange(len(used))
     coded = PreprocessingSpec(kind="image", image=ImageInput(height=1, width=1, channels=1), target=target)
     encoded, problems = coded.encode_target_cells(Cells.of(values))
@@ -198,10 +243,17 @@ def _targets_of_table(images: ImageSet, found: tuple[IndexTable, Labels], config
     value_rows = rows[codes[positions]]
     for position in positions[np.isin(value_rows, list(wrong))].tolist():
         name, problem = images.names[position], wrong[int(rows[codes[position]])]
-        reason = describe_problem(problem, f"{table.name!r}, label of {name!r}")
+        reason = describe_problem(problem, f"{table!r}, label of {name!r}")
         images.drops.add(images.source_name(images.sources[position]), name, "bad_value", reason, problem.fix)
     good = ~np.isin(value_rows, list(wrong))
     return _Targets(positions[good], target, encoded[value_rows[good]], "", ())
+
+
+def _without(targets: _Targets, sides: Sides, images: SetFiles) -> _Targets:
+    """The targets of images that can be put on a side; the others are told."""
+    kept = images.keep_sided(targets.positions, sides)
+    encoded = None if targets.encoded is None else targets.encoded[kept]
+    return replace(targets, positions=targets.positions[kept], encoded=encoded)
 
 
 def _spread(count: int) -> list[int]:
@@ -239,25 +291,3 @@ def _spec(config: DatasetConfig, sizes: list[ImageSize], target: TargetSpec, nam
         crop=config.image.crop,
     )
     return PreprocessingSpec(kind="image", image=form, target=target)
-
-
-def _cut(
-    images: ImageSet, positions: NDArray[np.int64], spec: PreprocessingSpec, config: DatasetConfig
-) -> tuple[tuple[ArchiveSlice | ObjectSlice, ...], list[tuple[int, int]]]:
-    """Work items of one source each, and the ranges of `positions` that they hold."""
-    channels, height, width = spec.tensor_shapes()["image"]
-    weights = np.array(images.weights, np.int64)[positions].tolist()
-    pieces = count_items(len(weights), sum(weights), channels * height * width, config.workers)
-    sources = np.array(images.sources, np.int32)[positions]
-    borders = [0, *(np.flatnonzero(np.diff(sources)) + 1).tolist(), len(sources)]
-    bounds = sorted({*borders, *itertools.chain.from_iterable(cut_evenly(weights, pieces))})
-    ranges = list(itertools.pairwise(bounds))
-    return tuple(_item(images, positions[start:stop]) for start, stop in ranges), ranges
-
-
-def _item(images: ImageSet, positions: NDArray[np.int64]) -> ArchiveSlice | ObjectSlice:
-    start, end = int(positions[0]), int(positions[-1])
-    source, first, last = images.sources[start], images.indices[start], images.indices[end] + 1
-    if source == LOOSE:
-        return ObjectSlice(first=first, last=last)
-    return ArchiveSlice(file=source, first=first, last=last, offset=images.offsets[start], block=images.block(start))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from shoal_core.data.manifest import QUANTILES, CategorySummary, DatasetStatistics, NumberSummary
 from shoal_core.data.quality.findings import Distribution, ValueCount
-from shoal_core.data.spec import CategoryColumn, PreprocessingSpec
+from shoal_core.data.spec import CategoryColumn, PreprocessingSpec, category_columns
 
 MAX_TOP = 20
 MISSING = "(missing or rare)"
@@ -34,7 +34,7 @@ def distributions_of(
             number = _of_number(name, "number", summary)
             update = {"bounds": statistics.bounds.get(name), "fill": statistics.fills.get(name)}
             found.append(number.model_copy(update={**update, "outliers": (outliers or {}).get(name)}))
-    for column in spec.table.categories if spec.table else ():
+    for column in category_columns(spec):
         if column.name in statistics.categories:
             found.append(_of_category(column, statistics.categories[column.name]))
     for text in spec.table.texts if spec.table else ():

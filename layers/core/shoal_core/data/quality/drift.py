@@ -20,7 +20,7 @@ from typing import Literal
 from shoal_core.data.manifest import DatasetStatistics, Manifest, NumberSummary
 from shoal_core.data.quality.distributions import MISSING, Cumulative, category_counts, channel_names, number_names
 from shoal_core.data.quality.findings import ColumnDrift, DriftReport
-from shoal_core.data.spec import PreprocessingSpec
+from shoal_core.data.spec import PreprocessingSpec, category_columns
 
 PSI_MODERATE = 0.1
 PSI_LARGE = 0.25
@@ -89,7 +89,7 @@ def _numbers(spec: PreprocessingSpec, statistics: DatasetStatistics) -> dict[str
 def _categories(spec: PreprocessingSpec, statistics: DatasetStatistics) -> dict[str, dict[str, int]]:
     return {
         column.name: category_counts(column, statistics.categories[column.name])
-        for column in (spec.table.categories if spec.table else ())
+        for column in category_columns(spec)
         if column.name in statistics.categories
     }
 

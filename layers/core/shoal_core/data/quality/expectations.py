@@ -18,7 +18,7 @@ from shoal_core.data.cleaning_config import Expectation
 from shoal_core.data.quality.findings import MAX_BROKEN_ROWS, BrokenRow, Finding, Rule, broken_row
 from shoal_core.data.quality.matching import match_all
 from shoal_core.data.quality.uniqueness import ValueHashes
-from shoal_core.data.tables.cells import NO_INSTANT, Cells
+from shoal_core.data.tables.cells import Cells
 from shoal_core.data.values import is_missing, number_text, parse_number, parse_text
 
 _ROW_RULES: tuple[Rule, ...] = ("min", "max", "values", "pattern")
@@ -191,22 +191,11 @@ class _Column:
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
         absent = np.array([is_missing(value) for value in cells.values], bool)
-        missing = cells.spread(absent, True)
-        if cells.numbers is not None:
-            missing &= (cells.codes >= 0) | np.isnan(cells.numbers)
-        if cells.instants is not None:
-            missing &= (cells.codes >= 0) | (cells.instants == NO_INSTANT)
-        self.is_missing: NDArray[np.bool_] = missing
+        self.is_missing: NDArray[np.bool_] = cells.spread(absent, True)
 
-    def broken(self, condition: _Condition) -> NDArray[np.int64]:
+    def broken(self, breaks: _Breaks) -> NDArray[np.int64]:
         """Rows with a value that breaks a condition; missing ones don't."""
-        cells = self._cells
-        broken = cells.spread(np.array(condition.breaks(cells.values), bool), False)
-        bare = (cells.codes < 0) & ~self.is_missing
-        if condition.breaks_numbers is not None and cells.numbers is not None and cells.instants is None:
-            broken[bare] = condition.breaks_numbers(cells.numbers[bare])
-        else:
-            broken[bare] = condition.breaks([cells.raw(row) for row in np.flatnonzero(bare).tolist()])
+        broken = self._cells.spread(np.array(breaks(self._cells.values), bool), False)
         return np.flatnonzero(broken & ~self.is_missing)
 
     def texts(self) -> list[tuple[int, str]]:
@@ -215,7 +204,7 @@ class _Column:
         known = [_text(value) for value in cells.values]
         rows = np.flatnonzero(~self.is_missing).tolist()
         codes = cells.codes.tolist()
-        return [(row, known[codes[row]] if codes[row] >= 0 else _text(cells.raw(row))) for row in rows]
+        return [(row, known[codes[row]]) for row in rows]
 
     def shown(self, row: int) -> str:
         """A cell for people."""
@@ -233,36 +222,24 @@ def _text(value: object) -> str:
         return repr(value)
 
 
-@dataclass(frozen=True)
-class _Condition:
-    """What breaks a clause: which of many raw values, or of many finite numbers (float64 [N]).
-
-    What it says of missing values doesn't count.
-    """
-
-    breaks: Callable[[Sequence[object]], list[bool]]
-    breaks_numbers: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None
+_Breaks = Callable[[Sequence[object]], list[bool]]
+"""Which of many raw values break a clause. What it says of missing values doesn't count."""
 
 
-def _condition(clause: Clause) -> _Condition:
+def _condition(clause: Clause) -> _Breaks:
     if clause.rule in ("min", "max"):
         return _range_condition(float(clause.bound), is_min=clause.rule == "min")
     if clause.rule == "values":
         allowed = {_text(value) for value in clause.bound}
         numbers = {float(value) for value in clause.bound if not isinstance(value, str)}
-        return _Condition(
-            lambda values: [_text(value) not in allowed and not _is_one_of(value, numbers) for value in values]
-        )
+        return lambda values: [_text(value) not in allowed and not _is_one_of(value, numbers) for value in values]
     pattern = re.compile(clause.bound)
-    return _Condition(
-        lambda values: [
-            not matches
-            for matches in match_all(pattern, ["" if is_missing(value) else _text(value) for value in values])
-        ]
-    )
+    return lambda values: [
+        not matches for matches in match_all(pattern, ["" if is_missing(value) else _text(value) for value in values])
+    ]
 
 
-def _range_condition(bound: float, is_min: bool) -> _Condition:
+def _range_condition(bound: float, is_min: bool) -> _Breaks:
     def breaks(value: object) -> bool:
         try:
             number = parse_number(value)
@@ -270,10 +247,7 @@ def _range_condition(bound: float, is_min: bool) -> _Condition:
             return True  # what isn't a number isn't in the range either
         return number is not None and (number < bound if is_min else number > bound)
 
-    return _Condition(
-        lambda values: [breaks(value) for value in values],
-        lambda numbers: numbers < bound if is_min else numbers > bound,
-    )
+    return lambda values: [breaks(value) for value in values]
 
 
 def _is_one_of(value: object, numbers: set[float]) -> bool:

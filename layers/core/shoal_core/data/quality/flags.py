@@ -13,6 +13,7 @@ from shoal_core.data.quality.findings import ColumnFlag
 from shoal_core.data.report import ColumnReport
 from shoal_core.data.shards import Tensors
 from shoal_core.data.spec import PreprocessingSpec
+from shoal_core.data.tables.coding import number_keys
 
 # With fewer samples, a column may equal the target by chance.
 MIN_SAMPLES = 20
@@ -77,15 +78,14 @@ def _pattern(values: NDArray[Any]) -> _Pattern | None:
     nothing: there the order counts, either way round.
     """
     missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-    distinct, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1).astype(np.int64)
-    if len(distinct) < 2:
+    # One bit pattern per number: 0.0 for -0.0, and one NaN.
+    words = np.where(missing, np.nan, values.astype(np.float64) + 0.0).view(np.uint64)
+    codes, firsts = number_keys([words], None, len(values))
+    if len(firsts) < 2:
         return None
-    if 2 * len(distinct) <= len(values):
-        ranks = np.empty(len(first), np.int64)
-        ranks[np.argsort(first, kind="stable")] = np.arange(len(first))
-        return _Pattern(False, ranks[inverse].tobytes())
-    rising = np.where(missing, -1, inverse)
+    if 2 * len(firsts) <= len(values):
+        return _Pattern(False, codes.tobytes())
+    rising = np.where(missing, -1, np.unique(values, return_inverse=True)[1].reshape(-1))
     falling = np.where(missing, -1, rising.max() - rising)
     return _Pattern(True, min(rising.tobytes(), falling.tobytes()))
 

@@ -72,10 +72,11 @@ def show_samples(spec: PreprocessingSpec, tensors: Tensors) -> Gallery:
     """
     if not tensors:
         return Gallery()
-    targets = [_target_text(spec, value) for value in tensors["target"]]
+    shown = tensors["target"] if spec.kind == "image" else tensors["target"][:MAX_ROWS]
+    targets = [_target_text(spec, value) for value in shown]
     if spec.kind == "image":
         return Gallery(pictures=_pictures(spec, tensors["image"], targets))
-    if spec.sequence is not None:
+    if spec.sequence is not None and spec.sequence.numbers:
         return Gallery(series=_series(spec.sequence.number_names, tensors["sequence"], targets))
     return _table(spec, tensors, targets)
 
@@ -156,7 +157,7 @@ def _series(
                 for column, name in enumerate(names[:4])
             },
         )
-        for target, window in list(zip(targets, windows, strict=True))[:4]
+        for target, window in zip(targets[:4], windows[:4], strict=True)
     )
 
 

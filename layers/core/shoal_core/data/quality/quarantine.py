@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field
 
@@ -68,14 +69,23 @@ class Quarantine:
     def __init__(self, keys: DatasetKeys, item: int) -> None:
         self._keys = keys
         self._item = item
-        self._entries: list[Quarantined] = []
+        self._entries: list[dict[str, Any]] = []
         self._files: dict[str, bytes] = {}
         self._bytes = 0
         self._left_out = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether no more samples are kept."""
+        return len(self._entries) >= MAX_SAMPLES
+
+    def leave_out(self, count: int) -> None:
+        """Count samples that aren't kept."""
+        self._left_out += count
+
     def keep(self, drop: Drop, raw: bytes | None) -> None:
         """Take one sample; its bytes stay in memory until `write`, `MAX_BYTES` at most."""
-        if len(self._entries) >= MAX_SAMPLES or (raw is not None and self._bytes + len(raw) > MAX_BYTES):
+        if self.full or (raw is not None and self._bytes + len(raw) > MAX_BYTES):
             self._left_out += 1
             return
         row = key = None
@@ -88,7 +98,7 @@ class Quarantine:
             else:
                 key = self._keys.quarantined(self._item, len(self._entries), _suffix(drop.place))
                 self._files[key] = raw
-        self._entries.append(Quarantined(**drop.model_dump(), row=row, key=key, bytes=size))
+        self._entries.append(_entry(drop, row, key, size))
 
     def write(self, artifacts: ObjectStore) -> QuarantineReport:
         """Write the files, then the list; nothing when nothing was bad."""
@@ -101,7 +111,7 @@ class Quarantine:
 
 def quarantine_planned(artifacts: ObjectStore, keys: DatasetKeys, drops: Drops) -> QuarantineReport:
     """List what planning itself refused: there are reasons and places, no bytes."""
-    entries = [Quarantined(**drop.model_dump()) for drop in drops.examples[:MAX_SAMPLES]]
+    entries = [_entry(drop) for drop in drops.examples[:MAX_SAMPLES]]
     if entries:
         artifacts.write(keys.quarantine(None), _lines(entries), "application/jsonl")
     return QuarantineReport(samples=len(entries), left_out=drops.total - len(entries))
@@ -163,8 +173,15 @@ def read_quarantine(
     return QuarantinePage(dataset=dataset, version=version, samples=tuple(found))
 
 
-def _lines(entries: list[Quarantined]) -> bytes:
-    return b"".join(canonical_json(entry.model_dump(mode="json", exclude_none=True)) + b"\n" for entry in entries)
+def _entry(drop: Drop, row: str | None = None, key: str | None = None, size: int = 0) -> dict[str, Any]:
+    """One line of the list: what `Quarantined` reads."""
+    told = {"file": drop.file, "place": drop.place, "code": drop.code, "reason": drop.reason, "fix": drop.fix}
+    sample = {name: text for name, text in (("row", row), ("key", key)) if text is not None}
+    return {**told, **sample, "bytes": size}
+
+
+def _lines(entries: list[dict[str, Any]]) -> bytes:
+    return b"".join(canonical_json(entry) + b"\n" for entry in entries)
 
 
 def _suffix(place: str) -> str:

@@ -77,10 +77,11 @@ def _tensors(
 ) -> Tensors:
     windows = cut_windows(rows.numbers, starts, form.window)
     target = rows.target[goal]
-    features = _window_hashes(windows, form)
+    features = _window_hashes(windows, rows, starts, form)
     group, time = rows.group[starts], rows.time[goal]
     tensors: Tensors = {
-        "sequence": windows,
+        **({"sequence": windows} if form.numbers else {}),
+        **({"categories": cut_windows(rows.codes, starts, form.window)} if form.categories else {}),
         TARGET: target,
         FEATURE_HASH: hash_array(features),
         ROW_HASH: hash_array(_row_hashes(features, group, time, target)),
@@ -93,12 +94,21 @@ def _tensors(
     return tensors
 
 
-def _window_hashes(windows: NDArray[np.float32], form: SequenceInput) -> list[bytes]:
-    header = content_hash(*(name.encode("utf-8", "replace") for name in form.number_names))
+def _window_hashes(
+    windows: NDArray[np.float32], rows: SeriesRows, starts: NDArray[np.int64], form: SequenceInput
+) -> list[bytes]:
+    """Of what categories say, not of their codes: a vocabulary that grows changes no hash."""
+    header = content_hash(*(name.encode("utf-8", "replace") for name in form.names))
     # One zero and one NaN, whatever bits they came with.
     plain = (windows + np.float32(0)).astype("<f4")
     plain[np.isnan(plain)] = np.nan
-    return [content_hash(b"window", header, window.tobytes()) for window in plain]
+    if not form.categories:
+        return [content_hash(b"window", header, window.tobytes()) for window in plain]
+    meanings = rows.meanings.astype("<u8")
+    return [
+        content_hash(b"window", header, window.tobytes(), meanings[start : start + form.window].tobytes())
+        for window, start in zip(plain, starts.tolist(), strict=True)
+    ]
 
 
 def _row_hashes(

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from shoal_core.data.cleaning_config import ColumnConfig, SequenceConfig
 from shoal_core.data.config import DatasetConfig
-from shoal_core.data.report import ColumnReport
 from shoal_core.data.spec import NumberColumn, PreprocessingSpec, SequenceInput, TargetSpec
 from shoal_core.data.tables.goals import choose_target, choose_target_spec
-from shoal_core.data.tables.inference import InferredTable, reason_to_drop, report_column
+from shoal_core.data.tables.inference import (
+    InferredTable,
+    Inputs,
+    Role,
+    add_category,
+    reason_to_drop,
+    report_column,
+    text_column,
+)
 from shoal_core.data.tables.profiling import ColumnProfile, TableProfile
 from shoal_core.errors import BadConfig, BadDataset
 
@@ -17,8 +24,8 @@ _NUMBERS = ("number", "boolean")
 def infer_sequence(profile: TableProfile, name: str, config: DatasetConfig) -> InferredTable:
     """Choose the target, the task and the inputs of windows.
 
-    Inputs are the columns of numbers and booleans. The past of a target of numbers is one of them when the target lies
-    ahead of the window (`horizon` above 0).
+    Inputs are the columns of numbers, booleans and categories. The past of the target is one of them when the target
+    lies ahead of the window (`horizon` above 0).
 
     Args:
         profile: The whole table's profile.
@@ -35,7 +42,7 @@ def infer_sequence(profile: TableProfile, name: str, config: DatasetConfig) -> I
     _check_settings(profile, name, config, form)
     others = tuple(column for column in profile.columns if column not in (form.time, form.id))
     if not others:
-        raise BadDataset(f"{name!r} has no column besides time and id.", "Add columns of numbers.")
+        raise BadDataset(f"{name!r} has no column besides time and id.", "Add columns of numbers or categories.")
     target = profile.columns[choose_target(others, name, config.target)]
     found = choose_target_spec(target, name, config)
     if found.task == "multilabel":
@@ -51,39 +58,51 @@ def _choose(
     target: ColumnProfile,
     goal: TargetSpec,
 ) -> InferredTable:
-    numbers: list[str] = []
-    ignored: list[str] = []
-    reports: list[ColumnReport] = []
+    inputs = Inputs()
     for column in profile.columns.values():
+        settings = config.columns.get(column.name, ColumnConfig())
         if column is target:
             if form.horizon and goal.task == "regression":
-                numbers.append(column.name)
-            reports.append(report_column(column, profile.rows, "target"))
+                inputs.numbers.append(NumberColumn(name=column.name))
+            elif form.horizon:
+                add_category(inputs, column, profile.rows, settings)
+                inputs.reports.pop()
+            inputs.reports.append(report_column(column, profile.rows, "target"))
         elif column.name in (form.time, form.id):
-            reports.append(report_column(column, profile.rows, "time" if column.name == form.time else "group"))
-        elif reason := _reason(column, config.columns.get(column.name, ColumnConfig())):
-            ignored.append(column.name)
-            reports.append(report_column(column, profile.rows, "dropped", reason))
+            role: Role = "time" if column.name == form.time else "group"
+            inputs.reports.append(report_column(column, profile.rows, role))
+        elif reason := _reason(column, settings):
+            inputs.ignored.append(column.name)
+            inputs.reports.append(report_column(column, profile.rows, "dropped", reason))
+        elif (settings.type or column.type) == "category" or settings.buckets:
+            add_category(inputs, column, profile.rows, settings)
         else:
-            numbers.append(column.name)
-            reports.append(report_column(column, profile.rows, "number"))
-    if not numbers:
+            inputs.numbers.append(NumberColumn(name=column.name))
+            inputs.reports.append(report_column(column, profile.rows, "number"))
+    if not inputs.numbers and not inputs.categories:
         raise BadDataset(
-            f"{name!r} has no column of numbers to look back on.",
+            f"{name!r} has no column of numbers or categories to look back on.",
             "Add one, or set `sequence.horizon` above 0, so that the target's own past is an input.",
         )
-    inputs = SequenceInput(
+    return _inferred(inputs, config, form, goal)
+
+
+def _inferred(inputs: Inputs, config: DatasetConfig, form: SequenceConfig, goal: TargetSpec) -> InferredTable:
+    found = SequenceInput(
         time=form.time,
         id=form.id,
         window=form.window,
         stride=form.stride,
         horizon=form.horizon,
-        numbers=tuple(NumberColumn(name=column) for column in numbers),
-        ignored=tuple(ignored),
+        numbers=tuple(inputs.numbers),
+        categories=tuple(inputs.categories),
+        ignored=tuple(inputs.ignored),
     )
     inferred = [*(["target"] if config.target is None else []), *(["task"] if config.task is None else [])]
-    spec = PreprocessingSpec(kind="sequence", sequence=inputs, target=goal)
-    return InferredTable(spec=spec, columns=tuple(reports), inferred=tuple(inferred), warnings=())
+    spec = PreprocessingSpec(kind="sequence", sequence=found, target=goal)
+    return InferredTable(
+        spec=spec, columns=tuple(inputs.reports), inferred=tuple(inferred), warnings=tuple(inputs.warnings)
+    )
 
 
 def _reason(column: ColumnProfile, settings: ColumnConfig) -> str:
@@ -94,11 +113,12 @@ def _reason(column: ColumnProfile, settings: ColumnConfig) -> str:
     if reason:
         return reason
     kind = settings.type or column.type
+    if kind == "category" or settings.buckets:
+        is_text = settings.type is None and text_column(column, asked=False) is not None
+        return "windows are made of numbers and categories, and it is of type text" if is_text else ""
     if kind not in _NUMBERS:
-        return f"windows are made of numbers, and it is of type {kind}"
-    if column.type not in _NUMBERS:
-        return f"its values are of type {column.type}"
-    return ""
+        return f"windows are made of numbers and categories, and it is of type {kind}"
+    return "" if column.type in _NUMBERS else f"its values are of type {column.type}"
 
 
 def _check_settings(profile: TableProfile, name: str, config: DatasetConfig, form: SequenceConfig) -> None:

@@ -167,8 +167,9 @@ def _latest_start(ids: NDArray[np.uint64], times: NDArray[np.float64], end: floa
 
 def _items(survey: _Survey, form: SequenceInput, config: DatasetConfig, name: str) -> tuple[SequenceSlice, ...]:
     """Ranges of buckets with about equal numbers of rows; a range of one bucket may be shared by several items."""
-    width = max(1, len(form.numbers))
-    window_bytes = 4 * form.window * width
+    # A row's bytes over four: a code and its digest take as much as six numbers.
+    width = len(form.numbers) + 6 * len(form.categories)
+    window_bytes = form.window * (4 * len(form.numbers) + 8 * len(form.categories))
     windows = survey.rows // form.stride
     if windows * window_bytes > 2 * MAX_ITEMS * ENCODED_BYTES:
         raise BadDataset(

@@ -14,10 +14,10 @@ from shoal_core.data.report import Drops, DropTally
 from shoal_core.data.sequences.windows import sequence_numbers
 from shoal_core.data.spec import SequenceInput
 from shoal_core.data.splits import hash_words
-from shoal_core.data.tables.columns import Problem, list_problems, meaning_digests
-from shoal_core.data.tables.encoding import Places, date_reading, read_frames, row_times, tell_lost
-from shoal_core.data.tables.frames import Frame, Reading
-from shoal_core.data.tables.hashing import row_hashes
+from shoal_core.data.tables.columns import Encoded, Problem, encode_categories, list_problems, meaning_digests
+from shoal_core.data.tables.encoding import Places, read_frames, row_times, tell_lost
+from shoal_core.data.tables.frames import Frame
+from shoal_core.data.tables.hashing import Words, row_hashes
 from shoal_core.data.tables.places import FILE_STEP, describe_place, table_files
 from shoal_core.data.tables.reading import TableReader, with_partition
 from shoal_core.errors import BadInput
@@ -37,7 +37,9 @@ class SeriesRows:
         group: uint8 [N,16], the hash of each row's id.
         time: float64 [N], seconds since 1970, or numbers.
         place: int64 [N], see `tables.places`.
-        numbers: float32 [N, columns], NaN is missing.
+        numbers: float32 [N, F], NaN is missing.
+        codes: int64 [N, K], the codes of categories.
+        meanings: uint64 [N, 2K], the digests of what categories say, whatever their codes.
         target: The encoded targets [N].
         known: bool [N], whether a row has a target.
         starts: int64 [S], the first row of each series.
@@ -47,6 +49,8 @@ class SeriesRows:
     time: NDArray[np.float64]
     place: NDArray[np.int64]
     numbers: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    meanings: Words
     target: NDArray[Any]
     known: NDArray[np.bool_]
     starts: NDArray[np.int64]
@@ -101,7 +105,7 @@ def row_groups(frame: Frame, form: SequenceInput) -> tuple[NDArray[np.uint8], ND
     if form.id is None:
         return np.zeros((rows, 16), np.uint8), np.zeros(rows, np.bool_)
     digests = meaning_digests(frame.cells(form.id))
-    return row_hashes([("", digests)], rows), np.logical_not(digests.any(axis=1))
+    return row_hashes([("", digests)], rows), np.logical_not(digests.rows().any(axis=1))
 
 
 def buckets_of(group: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -131,22 +135,15 @@ def _keep(
     if first and drops.checks is not None and rows:
         checked = {name: frame.cells(name) for name in drops.checks.columns if name in frame.names}
         drops.checks.add(table_files(plan)[file].name, checked, Places(plan, place))
-    readings = _readings(plan, form, frame)
-    frame.prepare(readings)
     group, nameless = row_groups(frame, form)
     bucket = buckets_of(group)
     mine: NDArray[np.bool_] = (bucket >= item.first) & (bucket < item.last) & ~nameless
     lost: dict[int, tuple[str, Problem]] = {}
     time = _times(frame, plan, form, lost)
-    numbers = np.empty((rows, len(form.numbers)), np.float32)
-    for index, name in enumerate(form.number_names):
-        cells = frame.cells(name, "number")
-        wrong: dict[int, str] = {}
-        numbers[:, index] = sequence_numbers(cells, wrong)
-        for problem in list_problems(name, cells, wrong, _NUMBER_FIX):
-            lost.setdefault(problem.row, ("bad_value", problem))
+    numbers = _numbers(form, frame, lost)
+    codes, meanings = _categories(form, frame, lost)
     column = plan.spec.target.column or ""
-    target, problems = plan.spec.encode_target_cells(frame.cells(column, readings.get(column, "any")))
+    target, problems = plan.spec.encode_target_cells(frame.cells(column))
     known = np.ones(rows, np.bool_)
     for problem in problems:
         # A row without a target still is part of windows; one with a wrong target is a mistake as a whole.
@@ -156,7 +153,7 @@ def _keep(
     told = {row: found for row, found in lost.items() if mine[row]} if item.part == 0 else {}
     if first:
         told |= _nameless(form, nameless)
-    tell_lost(frame, plan, file, told, readings, drops, unreadable=first)
+    tell_lost(frame, plan, file, told, drops, unreadable=first)
     mine[list(lost)] = False
     if not mine.any():
         return None
@@ -165,19 +162,39 @@ def _keep(
         "time": time,
         "place": place,
         "numbers": numbers,
+        "codes": codes,
+        "meanings": meanings,
         "target": target,
         "known": known,
     }
     return {name: array[mine] for name, array in found.items()}
 
 
-def _readings(plan: Plan, form: SequenceInput, frame: Frame) -> dict[str, Reading]:
-    readings: dict[str, Reading] = dict.fromkeys(form.number_names, "number")
-    column = plan.spec.target.column
-    if column is not None:
-        readings[column] = "number" if plan.spec.target.task == "regression" else readings.get(column, "any")
-    readings[form.time] = "number" if plan.time is None else date_reading(plan.time.unit, plan.time.order)
-    return {name: reading for name, reading in readings.items() if name in frame.names}
+def _numbers(form: SequenceInput, frame: Frame, lost: dict[int, tuple[str, Problem]]) -> NDArray[np.float32]:
+    """A frame's numbers, float32 [N, F]; `lost` takes the rows in which something else stands."""
+    numbers = np.empty((len(frame.lines), len(form.numbers)), np.float32)
+    for index, name in enumerate(form.number_names):
+        cells = frame.cells(name)
+        wrong: dict[int, str] = {}
+        numbers[:, index] = sequence_numbers(cells, wrong)
+        for problem in list_problems(name, cells, wrong, _NUMBER_FIX):
+            lost.setdefault(problem.row, ("bad_value", problem))
+    return numbers
+
+
+def _categories(
+    form: SequenceInput, frame: Frame, lost: dict[int, tuple[str, Problem]]
+) -> tuple[NDArray[np.int64], Words]:
+    """The codes of a frame's categories, int64 [N, K], and what they say, uint64 [N, 2K]."""
+    rows, done = len(frame.lines), Encoded({}, [], {})
+    codes = np.zeros((rows, len(form.categories)), np.int64)
+    meanings = np.zeros((rows, 2 * len(form.categories)), np.uint64)
+    for index, column in enumerate(form.categories):
+        codes[:, index] = encode_categories(column, frame.cells(column.name), done, True)
+        meanings[:, 2 * index : 2 * index + 2] = done.digests[column.name].rows()
+    for problem in done.problems:
+        lost.setdefault(problem.row, ("bad_value", problem))
+    return codes, meanings
 
 
 def _times(frame: Frame, plan: Plan, form: SequenceInput, lost: dict[int, tuple[str, Problem]]) -> NDArray[np.float64]:
@@ -227,7 +244,8 @@ def _repeated(rows: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
 
 def _content(rows: dict[str, NDArray[Any]], numbers: NDArray[np.float32], row: int) -> tuple[bytes, bytes, bool]:
     known = bool(rows["known"][row])
-    return numbers[row].tobytes(), rows["target"][row].tobytes() if known else b"", known
+    inputs = numbers[row].tobytes() + rows["meanings"][row].tobytes()
+    return inputs, rows["target"][row].tobytes() if known else b"", known
 
 
 def _tell_repeated(plan: Plan, places: NDArray[np.int64], drops: DropTally) -> None:

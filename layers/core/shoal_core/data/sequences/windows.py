@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.tables.cells import Cells
-from shoal_core.data.tables.columns import list_problems
+from shoal_core.data.tables.columns import Encoded, Problem, encode_categories, list_problems
 from shoal_core.data.tables.targets import describe_problem
 from shoal_core.data.values import is_boolean_text, parse_number
 from shoal_core.errors import BadTable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ROWS = "rows"
 """The one field of an instance: its rows, oldest first."""
 _NUMBER_FIX = "Send a number, true or false, or leave the column out where the value is missing."
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 def sequence_number(value: object) -> float | None:
@@ -47,10 +49,10 @@ def sequence_numbers(cells: Cells, wrong: dict[int, str]) -> NDArray[np.float32]
             continue
         if number is not None:
             values[code] = number
-    return cells.spread(values, np.nan if cells.numbers is None else cells.numbers).astype(np.float32)
+    return cells.spread(values, np.nan).astype(np.float32)
 
 
-def encode_instances(spec: PreprocessingSpec, instances: Sequence[Mapping[str, object]]) -> NDArray[np.float32]:
+def encode_instances(spec: PreprocessingSpec, instances: Sequence[Mapping[str, object]]) -> dict[str, NDArray[Any]]:
     """Encode what a caller wants predictions for.
 
     Args:
@@ -60,13 +62,15 @@ def encode_instances(spec: PreprocessingSpec, instances: Sequence[Mapping[str, o
             an input).
 
     Returns:
-        float32 [N, window, columns]; NaN is a missing number.
+        `sequence` float32 [N, window, F], NaN for missing, and `categories` int64 [N, window, K], those that there are.
 
     Raises:
-        BadTable: Too few rows, an unknown column, or a value that isn't a number (instance, row, column are named).
+        BadTable: Too few rows, an unknown column, or a value that its column can't hold (instance, row and column are
+            named).
     """
     form = _input(spec)
-    encoded = np.empty((len(instances), form.window, len(form.numbers)), np.float32)
+    numbers = np.empty((len(instances), form.window, len(form.numbers)), np.float32)
+    codes = np.empty((len(instances), form.window, len(form.categories)), np.int64)
     known = _known_columns(spec, form)
     for number, instance in enumerate(instances, 1):
         rows = _rows(instance, number, form)
@@ -74,15 +78,26 @@ def encode_instances(spec: PreprocessingSpec, instances: Sequence[Mapping[str, o
         for place, row in enumerate(rows[first:], first + 1):
             if not row.keys() <= known:
                 _refuse_unknown(row, f"Instance {number}, row {place}", known, form)
-        for index, name in enumerate(form.number_names):
-            cells = Cells.of([row.get(name) for row in rows[first:]])
-            wrong: dict[int, str] = {}
-            encoded[number - 1, :, index] = sequence_numbers(cells, wrong)
-            if wrong:
-                problem = list_problems(name, cells, wrong, _NUMBER_FIX)[0]
-                place_name = f"Instance {number}, row {first + problem.row + 1}"
-                raise BadTable(describe_problem(problem, place_name), problem.fix)
-    return encoded
+        problems = _encode_window(form, rows[first:], numbers[number - 1], codes[number - 1])
+        if problems:
+            place_name = f"Instance {number}, row {first + problems[0].row + 1}"
+            raise BadTable(describe_problem(problems[0], place_name), problems[0].fix)
+    return {name: array for name, array in (("sequence", numbers), ("categories", codes)) if array.shape[2]}
+
+
+def _encode_window(
+    form: SequenceInput, rows: Sequence[Mapping[str, object]], numbers: NDArray[np.float32], codes: NDArray[np.int64]
+) -> list[Problem]:
+    """Fill in the window of some rows: numbers [T, F] and codes [T, K]; tells what is wrong with them."""
+    done = Encoded({}, [], {})
+    for index, name in enumerate(form.number_names):
+        cells = Cells.of([row.get(name) for row in rows])
+        wrong: dict[int, str] = {}
+        numbers[:, index] = sequence_numbers(cells, wrong)
+        done.problems += list_problems(name, cells, wrong, _NUMBER_FIX)
+    for index, column in enumerate(form.categories):
+        codes[:, index] = encode_categories(column, Cells.of([row.get(column.name) for row in rows]), done, False)
+    return done.problems
 
 
 def count_windows(rows: NDArray[np.int64], form: SequenceInput) -> NDArray[np.int64]:
@@ -90,8 +105,8 @@ def count_windows(rows: NDArray[np.int64], form: SequenceInput) -> NDArray[np.in
     return np.maximum(0, (rows - form.window - form.horizon) // form.stride + 1)
 
 
-def cut_windows(rows: NDArray[np.float32], starts: NDArray[np.int64], window: int) -> NDArray[np.float32]:
-    """The windows of a series (float32 [rows, columns]) that begin at `starts`: float32 [N, window, columns]."""
+def cut_windows(rows: NDArray[_Value], starts: NDArray[np.int64], window: int) -> NDArray[_Value]:
+    """The windows of a series [rows, columns] that begin at `starts`: [N, window, columns]."""
     views = np.lib.stride_tricks.sliding_window_view(rows, window, axis=0)[starts]
     return np.ascontiguousarray(views.transpose(0, 2, 1))
 
@@ -119,12 +134,12 @@ def _rows(instance: Mapping[str, object], number: int, form: SequenceInput) -> S
 
 def _known_columns(spec: PreprocessingSpec, form: SequenceInput) -> frozenset[str]:
     others = (form.time, form.id, spec.target.column)
-    return frozenset((*form.number_names, *form.ignored, *(name for name in others if name is not None)))
+    return frozenset((*form.names, *form.ignored, *(name for name in others if name is not None)))
 
 
 def _refuse_unknown(row: Mapping[str, object], place: str, known: frozenset[str], form: SequenceInput) -> None:
     unknown = sorted(str(name) for name in row.keys() - known)
     near = difflib.get_close_matches(unknown[0], sorted(known), n=1, cutoff=0.6)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    shown = ", ".join(repr(name) for name in form.number_names[:20])
+    shown = ", ".join(repr(name) for name in form.names[:20])
     raise BadTable(f"{place} has the unknown column {unknown[0]!r}.", f"{hint}The model reads {shown}.")

@@ -40,6 +40,7 @@ class Block:
         rows: The good rows.
         bad: The rows that can't be read, in order.
         cuts: Places between rows, as (byte offset, lines before it), at least `step` bytes apart.
+        marks: int64 [N * cells], where the cells of `text` end, in order; None where that isn't known yet.
     """
 
     start: int
@@ -51,6 +52,7 @@ class Block:
     rows: list[TableRow] = field(default_factory=list)
     bad: list[TableRow] = field(default_factory=list)
     cuts: list[tuple[int, int]] = field(default_factory=list)
+    marks: NDArray[np.int64] | None = None
 
     @property
     def count(self) -> int:
@@ -60,12 +62,16 @@ class Block:
 
 @dataclass
 class _Rows:
-    """Where rows of a plain run are: first and last byte (of the line break), cells, and the line breaks before."""
+    """Where rows of a plain run are: first and last byte (of the line break), cells, and the line breaks before.
+
+    `marks` are the places of all delimiters and line breaks that end a cell.
+    """
 
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     cells: NDArray[np.int64]
     breaks: NDArray[np.int64]
+    marks: NDArray[np.int64]
 
 
 def read_blocks(
@@ -186,14 +192,15 @@ def _plain_block(
     encoded = rows.decode("cp1252", "replace").encode() if form.encoding == "cp1252" else _checked(rows, text[:used])
     last_line = line + _last_break(found, len(found.ends) - 1)
     cuts = _cuts(found, stops, start, line, step)
-    return Block(start, int(stops[-1]), line, last_line, lines, text=encoded, bad=bad, cuts=cuts)
+    marks = found.marks if encoded is rows and len(rows) == used else None
+    return Block(start, int(stops[-1]), line, last_line, lines, text=encoded, bad=bad, cuts=cuts, marks=marks)
 
 
 def _cuts(rows: _Rows, stops: NDArray[np.int64], start: int, line: int, step: int) -> list[tuple[int, int]]:
     """Places after rows that are at least `step` bytes apart."""
     cuts: list[tuple[int, int]] = []
     place = start
-    while (row := int(np.searchsorted(stops, place + step))) < len(stops):
+    while (row := int(stops.searchsorted(place + step))) < len(stops):
         place = int(stops[row])
         cuts.append((place, line + _last_break(rows, row)))
     return cuts
@@ -220,22 +227,32 @@ def _joined(text: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], goo
 
 def _plain_rows(array: NDArray[np.uint8], form: TableFormat) -> _Rows:
     """Rows up to the first thing that isn't plain; a row is whole only with its line break."""
-    line_breaks = np.flatnonzero(array == _LINE_BREAK)
-    quotes = np.flatnonzero(array == ord(form.quote))
+    marks, quotes = find_marks(array, form)
     limit = _first_odd(array, quotes, form)
-    ends, delimiters = line_breaks, np.flatnonzero(array == ord(form.delimiter))
-    if quotes.size:
-        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
-        delimiters = delimiters[np.searchsorted(quotes, delimiters) % 2 == 0]
-    ends = ends[: np.searchsorted(ends, limit)]
+    last = np.flatnonzero(array[marks] == _LINE_BREAK)
+    ends = marks[last]
+    whole = int(np.searchsorted(ends, limit))
+    ends, last = ends[:whole], last[:whole]
     starts = np.concatenate((np.zeros(1, np.int64), ends[:-1] + 1)) if ends.size else ends
     long = np.flatnonzero(ends - starts >= MAX_CELL)
     if long.size:
-        ends, starts = ends[: long[0]], starts[: long[0]]
-    cells = np.diff(np.searchsorted(delimiters, ends), prepend=0) + 1
+        ends, starts, last = ends[: long[0]], starts[: long[0]], last[: long[0]]
+    cells = np.diff(last, prepend=-1)
     # Line breaks before each row, and as one entry more those up to the end of the last.
-    breaks = np.searchsorted(line_breaks, np.append(starts, ends[-1] + 1 if ends.size else 0))
-    return _Rows(starts, ends, cells, breaks)
+    breaks = np.arange(len(ends) + 1)
+    if quotes.size:
+        line_breaks = np.flatnonzero(array == _LINE_BREAK)
+        breaks = np.searchsorted(line_breaks, np.append(starts, ends[-1] + 1 if ends.size else 0))
+    return _Rows(starts, ends, cells, breaks, marks[: last[-1] + 1] if last.size else marks[:0])
+
+
+def find_marks(array: NDArray[np.uint8], form: TableFormat) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where cells of a plain run end, and where its quotes are."""
+    marks = np.flatnonzero((array == ord(form.delimiter)) | (array == _LINE_BREAK))
+    quotes = np.flatnonzero(array == ord(form.quote))
+    if quotes.size:
+        marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
+    return marks, quotes
 
 
 def _first_odd(array: NDArray[np.uint8], quotes: NDArray[np.int64], form: TableFormat) -> int:

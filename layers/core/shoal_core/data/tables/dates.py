@@ -14,12 +14,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.tables.cells import NO_INSTANT
+from shoal_core.data.tables.cells import NO_INSTANT, TypedValues
+from shoal_core.data.tables.parsing import parse_numbers
 from shoal_core.data.values import is_missing, parse_number
 
 DateOrder = Literal["day", "month"]
 DateUnit = Literal["s", "ms", "us", "ns"]
 DAY = 86_400_000_000
+# 2026-01-31, then with seconds, milliseconds or microseconds, each without and with Z.
+_ISO_LENGTHS = (10, 19, 20, 23, 24, 26, 27)
+_ISO_FORM = "0000-00-00T00:00:00.000000"
+# Fewer texts than these are parsed one by one just as fast.
+_MANY = 16
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 _TIME = r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?[ ]?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?"
 _ISO = re.compile(r"(\d{4})([-/])(\d\d)\2(\d\d)" + _TIME, re.ASCII)
@@ -62,6 +68,90 @@ def parse_date(value: object, order: DateOrder | None = None, unit: DateUnit | N
     except ValueError as error:
         raise ValueError("it isn't a date of the calendar") from error
     return days * DAY + _time_of(found.groups()[4:])
+
+
+def parse_dates(
+    values: Sequence[object], order: DateOrder | None = None, unit: DateUnit | None = None
+) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """`parse_date` for many: int64 [N], `NO_INSTANT` where missing or wrong; and why those are wrong, by place."""
+    if unit is not None:
+        return _parse_counts(values, unit)
+    if isinstance(values, TypedValues) and values.array.dtype.kind == "M":
+        return values.instants, {}
+    found, rest = _parse_iso(values)
+    wrong: dict[int, str] = {}
+    for place in rest:
+        try:
+            instant = parse_date(values[place], order)
+        except ValueError as error:
+            wrong[place] = str(error)
+            continue
+        if instant is not None:
+            found[place] = instant
+    return found, wrong
+
+
+def _parse_counts(values: Sequence[object], unit: DateUnit) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Bare numbers in a unit."""
+    numbers, wrong = parse_numbers(values)
+    counts = np.rint(numbers * _MICROSECONDS[unit])
+    with np.errstate(invalid="ignore"):
+        far = np.abs(counts) > _LAST
+    wrong.update(dict.fromkeys(np.flatnonzero(far).tolist(), "it is a date beyond the year 9999"))
+    known = ~np.isnan(counts) & ~far
+    return np.where(known, np.where(known, counts, 0).astype(np.int64), NO_INSTANT), wrong
+
+
+def _parse_iso(values: Sequence[object]) -> tuple[NDArray[np.int64], list[int]]:
+    """The values that are dates in one of the common forms of ISO 8601, and the places of all others.
+
+    The forms are 2026-01-31, and 2026-01-31T12:30:00 with or without a fraction of three or six digits, and Z.
+    """
+    found = np.full(len(values), NO_INSTANT)
+    sizes = np.array([len(value) if type(value) is str else 0 for value in values])
+    for length in _ISO_LENGTHS:
+        places = np.flatnonzero(sizes == length)
+        if len(places) < _MANY:
+            continue
+        text = "".join(values[place] for place in places.tolist())  # type: ignore[misc]
+        if not text.isascii():
+            continue
+        marks = np.frombuffer(text.encode(), np.uint8).reshape(len(places), length).T.astype(np.int64, order="C")
+        instants, right = _instants_of(marks)
+        chosen = places[right]
+        found[chosen] = instants[right]
+    return found, np.flatnonzero(found == NO_INSTANT).tolist()
+
+
+def _instants_of(marks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Instants of texts of one length, character by character int64 [L,N], and which of them are right."""
+    length = len(marks)
+    right = np.ones(marks.shape[1], np.bool_)
+    zone = length in (20, 24, 27)
+    if zone:
+        right &= marks[-1] == ord("Z")
+    for place, mark in enumerate(_ISO_FORM[: length - zone]):
+        if mark == "0":
+            right &= (marks[place] >= 48) & (marks[place] <= 57)
+        elif mark == "T":
+            right &= (marks[place] == ord("T")) | (marks[place] == ord(" "))
+        else:
+            right &= marks[place] == ord(mark)
+    digits = marks - 48
+    year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3]
+    month, day = digits[5] * 10 + digits[6], digits[8] * 10 + digits[9]
+    right &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1)
+    months = np.where(right, (year - 1970) * 12 + month - 1, 0)
+    first = months.astype("M8[M]").astype("M8[D]").astype(np.int64)
+    right &= day <= (months + 1).astype("M8[M]").astype("M8[D]").astype(np.int64) - first
+    instants = (first + day - 1) * DAY
+    if length > 10:
+        hour, minute, second = (digits[place] * 10 + digits[place + 1] for place in (11, 14, 17))
+        right &= (hour <= 23) & (minute <= 59) & (second <= 59)
+        instants += ((hour * 60 + minute) * 60 + second) * 1_000_000
+        for place in range(20, length - zone):
+            instants += digits[place] * 10 ** (25 - place)
+    return instants, right
 
 
 def _time_of(parts: Sequence[str | None]) -> int:

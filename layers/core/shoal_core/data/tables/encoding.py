@@ -16,11 +16,12 @@ from shoal_core.data.requests import open_source
 from shoal_core.data.shards import Tensors
 from shoal_core.data.tables.cells import NO_INSTANT, Cells
 from shoal_core.data.tables.columns import Problem, instants_of, meaning_digests, numbers_of
-from shoal_core.data.tables.frames import Frame, Reading
-from shoal_core.data.tables.hashing import Words, row_hashes
+from shoal_core.data.tables.frames import Frame
+from shoal_core.data.tables.hashing import ColumnDigests, row_hashes
 from shoal_core.data.tables.parquet import read_footer
 from shoal_core.data.tables.places import FILE_STEP, describe_place, table_files
 from shoal_core.data.tables.reading import TableReader, with_partition
+from shoal_core.data.tables.rows import TableRow
 from shoal_core.data.tables.targets import describe_problem
 from shoal_core.errors import BadInput
 from shoal_core.keys import DatasetKeys
@@ -84,24 +85,19 @@ def _encode_frame(frame: Frame, plan: Plan, file: int, drops: DropTally) -> Tens
     if drops.checks is not None and rows:
         cells = {name: frame.cells(name) for name in drops.checks.columns if name in frame.names}
         drops.checks.add(table_files(plan)[file].name, cells, Places(plan, places))
-    readings = _readings(plan, frame)
-    frame.prepare(readings)
-    encoded = plan.spec.encode_table(
-        lambda name: frame.cells(name, readings.get(name, "any")), rows, near=plan.config.near_duplicates != "off"
-    )
-    target = plan.spec.target.column or ""
-    targets, problems = plan.spec.encode_target_cells(frame.cells(target, readings.get(target, "any")))
+    encoded = plan.spec.encode_table(frame.cells, rows, near=plan.config.near_duplicates != "off")
+    targets, problems = plan.spec.encode_target_cells(frame.cells(plan.spec.target.column or ""))
     tensors: Tensors = {**encoded.tensors, "target": targets}
     if encoded.near is not None:
         tensors[NEAR_HASH] = encoded.near
     lost = _by_row(problems, encoded.problems)
     _split_columns(frame, plan, tensors, lost)
-    tell_lost(frame, plan, file, lost, readings, drops)
+    tell_lost(frame, plan, file, lost, drops)
     drops.encode(table_files(plan)[file].name, rows - len(lost))
     if len(lost) == rows:
         return None
     tensors[FEATURE_HASH] = row_hashes(sorted(encoded.digests.items()), rows)
-    tensors[ROW_HASH] = row_hashes(_row_digests(frame, plan, encoded.digests, readings), rows)
+    tensors[ROW_HASH] = row_hashes(_row_digests(frame, plan, encoded.digests), rows)
     tensors[PLACE] = places
     if not lost:
         return tensors
@@ -111,8 +107,8 @@ def _encode_frame(frame: Frame, plan: Plan, file: int, drops: DropTally) -> Tens
 
 
 def _row_digests(
-    frame: Frame, plan: Plan, features: Mapping[str, Words], readings: Mapping[str, Reading]
-) -> Iterator[tuple[str, Words]]:
+    frame: Frame, plan: Plan, features: Mapping[str, ColumnDigests]
+) -> Iterator[tuple[str, ColumnDigests]]:
     """What every column of a row means, features or not: dates are instants, however they are written, texts tokens."""
     table = plan.spec.table
     known = {column.name for column in table.dates} | {column.name for column in table.texts} if table else set()
@@ -120,33 +116,7 @@ def _row_digests(
         if name in known:
             yield name, features[name]
         else:
-            reading = readings.get(name, "any")
-            yield name, meaning_digests(frame.cells(name, "any" if reading == "date" else reading))
-
-
-def _readings(plan: Plan, frame: Frame) -> dict[str, Reading]:
-    """What each column is read for. Columns of numbers that aren't features are hashed as numbers."""
-    table = plan.spec.table
-    readings: dict[str, Reading] = {
-        column.name: "number" for column in plan.columns if column.type == "number" and column.role != "category"
-    }
-    if plan.spec.target.task != "regression" and plan.spec.target.column:
-        readings[plan.spec.target.column] = "any"
-    if table is not None:
-        readings.update({column.name: "number" for column in table.numbers})
-        readings.update({column.name: date_reading(column.unit, column.order) for column in table.dates})
-        readings.update({category.name: "any" for category in table.categories})
-        readings.update({text.name: "any" for text in table.texts})
-    if plan.time is not None:
-        readings[plan.time.name] = date_reading(plan.time.unit, plan.time.order)
-    if plan.config.split.group is not None:
-        readings[plan.config.split.group] = "any"
-    return {name: reading for name, reading in readings.items() if name in frame.names}
-
-
-def date_reading(unit: str | None, order: str | None) -> Reading:
-    """Bare numbers and slashed dates are understood value by value."""
-    return "any" if unit is not None or order is not None else "date"
+            yield name, meaning_digests(frame.cells(name))
 
 
 def _by_row(targets: Sequence[Problem], inputs: Sequence[Problem]) -> dict[int, tuple[str, Problem]]:
@@ -182,9 +152,9 @@ def row_times(frame: Frame, plan: Plan, name: str, wrong: dict[int, str]) -> tup
     `wrong` takes why a value isn't a time, by its code.
     """
     if plan.time is None:
-        cells = frame.cells(name, "number")
+        cells = frame.cells(name)
         return cells, numbers_of(cells, wrong)
-    cells = frame.cells(name, date_reading(plan.time.unit, plan.time.order))
+    cells = frame.cells(name)
     instants = instants_of(plan.time, cells, wrong)
     return cells, np.where(instants == NO_INSTANT, np.nan, instants / 1e6)
 
@@ -194,7 +164,6 @@ def tell_lost(
     plan: Plan,
     file: int,
     lost: dict[int, tuple[str, Problem]],
-    readings: Mapping[str, Reading],
     drops: DropTally,
     *,
     unreadable: bool = True,
@@ -203,27 +172,36 @@ def tell_lost(
     all_bad = frame.bad if unreadable else ()
     if not lost and not all_bad:
         return
-    told: list[tuple[int, int, str, str, str, bytes]] = []
-    columns = [(name, frame.cells(name, readings.get(name, "any"))) for name in frame.names] if lost else []
-    for number, bad in enumerate(all_bad):
-        place = describe_place(plan, bad.line + file * FILE_STEP, file=False)
-        told.append((bad.line, number, bad.code, f"{place.capitalize()}: {bad.reason}.", bad.fix, bad.raw))
-    for number, (row, (code, problem)) in enumerate(sorted(lost.items())):
-        line = int(frame.lines[row])
-        place = describe_place(plan, line + file * FILE_STEP, file=False).capitalize()
-        reason = describe_problem(problem, place) if code == "bad_value" else f"{place}: {problem.reason}."
-        fix = problem.fix if code == "bad_value" else "Fill it in."
-        told.append((line, -1, code, reason, fix, _raw_row(columns, row) if number < MAX_EXAMPLES else b""))
     name = table_files(plan)[file].name
-    for line, _, code, reason, fix, raw in sorted(told):
+    raws = _raw_rows(frame, sorted(lost)[:MAX_EXAMPLES]) if lost else {}
+    told: list[tuple[int, int, TableRow | int]] = [(bad.line, number, bad) for number, bad in enumerate(all_bad)]
+    told += [(int(frame.lines[row]), -1, row) for row in lost]
+    for line, _, entry in sorted(told, key=lambda found: found[:2]):
+        if drops.full:
+            drops.count(name, lost[entry][0] if isinstance(entry, int) else entry.code)
+            continue
         place = describe_place(plan, line + file * FILE_STEP, file=False)
-        drops.add(name, place, code, reason, fix, raw=raw or None)
+        if not isinstance(entry, int):
+            reason = f"{place.capitalize()}: {entry.reason}."
+            drops.add(name, place, entry.code, reason, entry.fix, raw=entry.raw or None)
+            continue
+        code, problem = lost[entry]
+        if code == "bad_value":
+            reason, fix = describe_problem(problem, place.capitalize()), problem.fix
+        else:
+            reason, fix = f"{place.capitalize()}: {problem.reason}.", "Fill it in."
+        drops.add(name, place, code, reason, fix, raw=raws.get(entry))
 
 
-def _raw_row(columns: Sequence[tuple[str, Cells]], row: int) -> bytes:
-    """A row's values as JSON, for the quarantine."""
-    values = {name: cells.raw(row) for name, cells in columns}
-    return json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "replace")
+def _raw_rows(frame: Frame, rows: Sequence[int]) -> dict[int, bytes]:
+    """The values of some rows as JSON, for the quarantine."""
+    columns: list[list[object]] = []
+    for name in frame.names:
+        cells = frame.cells(name)
+        columns.append([cells.values[code] if code >= 0 else cells.absent for code in cells.codes[rows].tolist()])
+    told = (dict(zip(frame.names, values, strict=True)) for values in zip(*columns, strict=True))
+    encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+    return {row: encode(values).encode("utf-8", "replace") for row, values in zip(rows, told, strict=True)}
 
 
 class Places(Sequence[str]):

@@ -1,19 +1,18 @@
-"""DuckDB as the reader of plain runs of CSV and of Parquet: columns as numpy arrays, in bounded memory.
+"""DuckDB as the reader of Parquet: columns as numpy arrays, in bounded memory.
 
-DuckDB parses; what a value means stays with `data.values`. A number comes as a double only where DuckDB's cast is
-provably `parse_number` (a finite double from a text without an underscore, within 32 bits' range), an instant only for
-ISO 8601 texts whose fields are in range. Everything else comes as its raw value, each distinct one once.
+DuckDB decodes; what a value means stays with `data.values`. Typed columns come as arrays. Of a text column the rows
+come as 64-bit hashes and the distinct texts once each with theirs; where two texts had one hash, or where there are
+nearly as many texts as rows, the texts come themselves.
 
 The database is in memory and sees one folder of temporary files; it loads no extension and has no network.
 """
 
-# ruff: noqa: S608 - statements are made of our own names (c0, c1, ...), quoted names of Parquet columns, and numbers
-
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -22,41 +21,46 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.tables.cells import NO_INSTANT, Cells
-from shoal_core.data.tables.formats import MAX_LINE_BYTES, TableFormat
-from shoal_core.data.tables.frames import Distinct, Reading
-from shoal_core.data.tables.rows import TableRow
-from shoal_core.data.values import FLOAT32_MAX, MISSING
+from shoal_core.data.tables.cells import Cells, TypedValues
+from shoal_core.data.tables.coding import number_keys
+from shoal_core.data.tables.frames import CodedFrame
 
-# A function has about one core; a block has too few rows for more.
+# A function has about one core; a frame has too few rows for more.
 THREADS = 1
 MEMORY = "300MB"
 ColumnType = Literal["text", "integer", "float", "boolean", "instant", "date", "nested"]
-_ISO = r"\d{4}-\d\d-\d\d([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?)?Z?"
-_MISSING = ", ".join(f"'{text}'" for text in sorted(MISSING))
 _MANY = 4
 
 
+@functools.cache
+def _database() -> tuple[duckdb.DuckDBPyConnection, tempfile.TemporaryDirectory[str]]:
+    """This process's database, and the one folder that it sees: starting it takes longer than reading a small file."""
+    folder = tempfile.TemporaryDirectory(prefix="shoal-tables-")
+    database = duckdb.connect(
+        config={
+            "threads": THREADS,
+            "memory_limit": MEMORY,
+            "temp_directory": str(Path(folder.name) / "spill"),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
+    allowed = folder.name.replace("'", "''")
+    database.execute(
+        f"SET allowed_directories = ['{allowed}/']; SET enable_external_access = false; SET TimeZone = 'UTC'; "
+        "SET lock_configuration = true"
+    )
+    return database, folder
+
+
 class Engine:
-    """One DuckDB database for one work item, with a folder of its own. A context manager."""
+    """DuckDB for one work item, with a folder of its own. A context manager."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="shoal-tables-")
+        database, folder = _database()
+        self._folder = tempfile.TemporaryDirectory(dir=folder.name)
         self.folder = Path(self._folder.name)
-        self.database = duckdb.connect(
-            config={
-                "threads": THREADS,
-                "memory_limit": MEMORY,
-                "temp_directory": str(self.folder / "spill"),
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            }
-        )
-        folder = str(self.folder).replace("'", "''")
-        self.database.execute(
-            f"SET allowed_directories = ['{folder}/']; SET enable_external_access = false; SET TimeZone = 'UTC'; "
-            "SET lock_configuration = true"
-        )
+        self.database = database.cursor()
 
     def __enter__(self) -> Self:
         return self
@@ -67,165 +71,87 @@ class Engine:
         self.database.close()
         self._folder.cleanup()
 
-    def read_csv(self, text: bytes, form: TableFormat, lines: NDArray[np.int64]) -> EngineFrame | None:
-        """A plain run of CSV; None when DuckDB doesn't see the rows that are there. One frame at a time is alive."""
-        # Line breaks of one kind are easier; inside quotes they are data.
-        if b"\r\n" in text and form.quote.encode() not in text:
-            text = text.replace(b"\r\n", b"\n")
-        path = self.folder / "block.csv"
-        path.write_bytes(text)
-        types = {f"c{index}": "VARCHAR" for index in range(len(form.columns))}
-        try:
-            self.database.execute(
-                "CREATE OR REPLACE TEMP TABLE block AS SELECT * FROM read_csv(?, auto_detect=false, header=false, "
-                f"columns={types}, delim=?, quote=?, escape=?, strict_mode=true, parallel=false, max_line_size=?)",
-                [str(path), form.delimiter, form.quote, form.quote, MAX_LINE_BYTES],
-            )
-            rows = self._one("SELECT count(*) FROM block")
-        except duckdb.Error:
-            return None
-        finally:
-            path.unlink()
-        if rows != len(lines):
-            return None
-        return EngineFrame(self.database, dict.fromkeys(form.columns, "text"), lines)
-
     def read_parquet(self, path: Path, first: int, last: int, row: int) -> EngineFrame:
         """Rows first..last (exclusive) of a Parquet file in this folder; `row` rows of the table lie before its first.
 
         Raises:
             duckdb.Error: The file can't be read.
         """
-        described = self.database.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
-        types = {str(name): _type_of(str(kind)) for name, kind, *_ in described}
-        parts = ", ".join(
-            f"{_normal(_quoted(name), kind)} AS c{index}" for index, (name, kind) in enumerate(types.items())
-        )
-        self.database.execute(
-            f"CREATE OR REPLACE TEMP TABLE block AS SELECT {parts} FROM read_parquet(?, file_row_number=true) "
-            "WHERE file_row_number >= ? AND file_row_number < ?",
-            [str(path), first, last],
-        )
-        rows = int(self._one("SELECT count(*) FROM block"))
-        lines = np.arange(row + first + 1, row + first + rows + 1, dtype=np.int64)
-        return EngineFrame(self.database, types, lines)
-
-    def _one(self, query: str) -> Any:  # noqa: ANN401 - whatever the query gives
-        found = self.database.execute(query).fetchone()
-        return found[0] if found else None
+        return EngineFrame(self.database, path, first, last, row)
 
 
-class EngineFrame:
-    """See `frames.Frame`: the rows in the table `block`, whose columns are c0, c1, …"""
+class EngineFrame(CodedFrame):
+    """See `frames.Frame`: rows of a Parquet file, which is read here and not needed any more afterwards."""
 
-    def __init__(
-        self, database: duckdb.DuckDBPyConnection, types: Mapping[str, ColumnType], lines: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, database: duckdb.DuckDBPyConnection, path: Path, first: int, last: int, row: int) -> None:
         self._database = database
-        self._types = types
-        self._columns = {name: f"c{index}" for index, name in enumerate(types)}
-        self._ready: dict[tuple[str, Reading], Cells] = {}
-        self.names: Sequence[str] = tuple(types)
-        self.lines = lines
-        self.bad: Sequence[TableRow] = ()
-
-    def prepare(self, wanted: Mapping[str, Reading]) -> None:
-        """Fetch all arrays of numbers and instants at once, which is faster than one by one."""
-        parts: dict[str, tuple[str, str, Reading]] = {}
-        for name, reading in wanted.items():
-            column = self._columns.get(name)
-            exact = _exact(column, self._types[name], reading) if column else None
-            if column and exact:
-                parts[name] = (column, exact, reading)
-        if not parts:
-            return
-        found = self._fetch(", ".join(f"{exact} AS {column}" for column, exact, _ in parts.values()))
-        for name, (column, exact, reading) in parts.items():
-            codes = np.full(len(self.lines), -1, np.int32)
-            values: Sequence[object] = []
-            if np.ma.getmaskarray(found[column]).any():
-                rows = self._fetch(f"rowid AS r, {column} AS v", _odd(column, exact, self._types[name]))
-                strange = Cells.of(_listed(rows["v"]))
-                codes[np.asarray(rows["r"])] = strange.codes
-                values = strange.values
-            array = found[column]
-            if reading == "number":
-                numbers = np.asarray(np.ma.filled(array.astype(np.float64), np.nan), np.float64)
-                self._ready[name, reading] = Cells(codes, values, numbers=numbers)
+        self._source = "FROM read_parquet(?, file_row_number=true) WHERE file_row_number >= ? AND file_row_number < ?"
+        self._range: list[object] = [str(path), first, last]
+        described = database.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+        types = {str(name): _type_of(str(kind)) for name, kind, *_ in described}
+        columns = {name: _normal(_quoted(name), kind) for name, kind in types.items()}
+        few = self._few({name: column for name, column in columns.items() if types[name] in ("text", "nested")})
+        parts = [
+            f"{_hash(column)} AS c{index}" if name in few else f"{column} AS c{index}"
+            for index, (name, column) in enumerate(columns.items())
+        ]
+        found = self._fetch(", ".join(parts))
+        rows = len(found["c0"])
+        super().__init__(tuple(types), np.arange(row + first + 1, row + first + rows + 1, dtype=np.int64))
+        for index, (name, kind) in enumerate(types.items()):
+            array = found.pop(f"c{index}")
+            if name in few:
+                self._cells[name] = self._hashed(array, columns[name], kind)
             else:
-                instants = np.asarray(np.ma.filled(array.astype(np.int64), NO_INSTANT), np.int64)
-                self._ready[name, reading] = Cells(codes, values, instants=instants)
+                self._cells[name] = _typed(array, kind) if kind != "text" else Cells.of(array.tolist())
 
-    def cells(self, name: str, reading: Reading = "any") -> Cells:
-        """See `Frame`."""
-        column = self._columns.get(name)
-        if column is None:
-            return Cells.missing(len(self.lines))
-        if _exact(column, self._types[name], reading) is None:
-            reading = "any"
-        if (name, reading) not in self._ready:
-            if reading == "any":
-                self._ready[name, reading] = self._raw(column, self._types[name])
-            else:
-                self.prepare({name: reading})
-        return self._ready[name, reading]
-
-    def distinct(self, name: str, rows: int | None = None) -> Distinct:
-        """See `Frame`."""
-        kind = self._types[name]
-        column = self._columns[name]
-        where = f"{column} IS NOT NULL" + (f" AND rowid < {rows}" if rows is not None else "")
-        found = self._database.execute(
-            f"SELECT {_shown(column, kind)} AS v, count(*) AS n, min(rowid) AS r FROM block WHERE {where} "
-            "GROUP BY v ORDER BY r"
-        ).fetchnumpy()
-        values = _python(found["v"], kind)
-        return Distinct(values, np.asarray(found["n"], np.int64), np.asarray(found["r"], np.int64))
-
-    def fingerprints(self, names: Sequence[str]) -> dict[str, object]:
-        """See `Frame`."""
-        columns = {name: self._columns[name] for name in names if name in self._columns}
+    def _few(self, columns: dict[str, str]) -> set[str]:
+        """The columns whose values come again and again."""
         if not columns:
-            return {}
-        found = self._fetch(", ".join(f"bit_xor(hash({column}, rowid)) AS {column}" for column in columns.values()))
-        return {name: (self._types[name], int(found[column][0] or 0)) for name, column in columns.items()}
-
-    def pairs(self, name: str, other: str, rows: int | None, limit: int) -> set[tuple[object, object]]:
-        """See `Frame`."""
-        if name not in self._columns or other not in self._columns:
             return set()
-        left, right = self._columns[name], self._columns[other]
-        inside = f"{left} IS NOT NULL AND {right} IS NOT NULL" + (f" AND rowid < {rows}" if rows is not None else "")
-        found = self._database.execute(
-            f"SELECT DISTINCT {left}, {right} FROM block WHERE {inside} LIMIT {limit + 1}"
-        ).fetchall()
-        return set(found)
-
-    def _raw(self, column: str, kind: ColumnType) -> Cells:
-        """Raw values by code."""
-        rows = len(self.lines)
-        if kind in ("integer", "float"):
-            array = np.ma.asarray(self._fetch(column)[column])
-            missing = np.ma.getmaskarray(array)
-            distinct, codes = np.unique(array.data, return_inverse=True)
-            return Cells(np.where(missing, -1, codes).astype(np.int32), distinct.tolist())
-        shown = _shown(column, kind)
-        about = self._fetch(f"approx_count_distinct({column}) AS n")["n"][0]
-        if about * _MANY > rows:
-            array = np.ma.asarray(self._fetch(f"{shown} AS v")["v"])
-            codes = np.where(np.ma.getmaskarray(array), -1, np.arange(rows))
-            return Cells(codes.astype(np.int32), _python(array, kind))
-        self._database.execute("DROP TYPE IF EXISTS seen")
-        self._database.execute(
-            f"CREATE TYPE seen AS ENUM (SELECT DISTINCT {shown} FROM block WHERE {column} IS NOT NULL)"
+        about = ", ".join(
+            f"approx_count_distinct({column}) AS c{index}" for index, column in enumerate(columns.values())
         )
-        listed = self._database.execute("SELECT enum_range(NULL::seen)").fetchone()
-        values = np.array(listed[0] if listed else [], object)
-        codes = self._fetch(f"coalesce(enum_code(CAST({shown} AS seen))::INTEGER, -1) AS v")["v"]
-        return Cells(np.asarray(codes, np.int32), _python(values, kind))
+        found = self._fetch(f"count(*) AS rows, {about}")
+        return {name for index, name in enumerate(columns) if found[f"c{index}"][0] * _MANY <= found["rows"][0]}
 
-    def _fetch(self, parts: str, where: str = "true") -> dict[str, Any]:
-        return self._database.execute(f"SELECT {parts} FROM block WHERE {where}").fetchnumpy()
+    def _hashed(self, hashes: NDArray[np.uint64], column: str, kind: ColumnType) -> Cells:
+        """Cells of a column whose rows came as hashes."""
+        found = self._fetch(f"{column} AS v, {_hash(column)} AS h", "GROUP BY ALL")
+        order = np.argsort(found["h"])
+        known = found["h"][order]
+        if not (known[1:] != known[:-1]).all():
+            return Cells.of(_python(self._fetch(f"{column} AS v")["v"], kind))
+        values = _python(found["v"], kind)
+        codes, firsts = number_keys([hashes], None, len(hashes))
+        texts = [values[place] for place in order[np.searchsorted(known, hashes[firsts])].tolist()]
+        return _without_missing(codes, texts)
+
+    def _fetch(self, parts: str, more: str = "") -> dict[str, Any]:
+        return self._database.execute(f"SELECT {parts} {self._source} {more}", self._range).fetchnumpy()
+
+
+def _without_missing(codes: NDArray[np.int32], values: Sequence[object]) -> Cells:
+    """Cells whose value None is missing."""
+    if None not in values:
+        return Cells(codes, values)
+    place = values.index(None)
+    kept = np.where(codes == place, -1, codes - (codes > place)).astype(np.int32)
+    return Cells(kept, [*values[:place], *values[place + 1 :]])
+
+
+def _typed(array: Any, kind: ColumnType) -> Cells:  # noqa: ANN401 - a numpy array of any type, perhaps masked
+    """Cells of a column whose rows came as they are."""
+    if kind in ("boolean", "nested"):
+        return Cells.of(_python(array, kind))
+    plain = np.ma.getdata(array)
+    if kind in ("instant", "date"):
+        plain = plain.astype("M8[us]" if kind == "instant" else "M8[D]")
+    missing = np.ma.getmaskarray(array) if np.ma.isMaskedArray(array) else None
+    rows = None if missing is None or not missing.any() else np.flatnonzero(~missing)
+    words = np.ascontiguousarray(plain if rows is None else plain[rows]).view(np.uint64)
+    codes, firsts = number_keys([words], rows, len(plain))
+    return Cells(codes, TypedValues(plain[firsts]))
 
 
 def _type_of(kind: str) -> ColumnType:
@@ -256,52 +182,15 @@ def _normal(column: str, kind: ColumnType) -> str:
     return column if kind == "boolean" else f"{column}::VARCHAR"
 
 
-def _shown(column: str, kind: ColumnType) -> str:
-    """A column's raw values as SQL gives them best."""
-    if kind == "instant":
-        return f"strftime({column}, '%Y-%m-%dT%H:%M:%S.%f')"
-    if kind in ("date", "boolean"):
-        return f"{column}::VARCHAR"
-    return column
-
-
 def _python(array: Any, kind: ColumnType) -> list[Any]:  # noqa: ANN401 - a numpy array of any type, perhaps masked
-    values = _listed(array)
-    if kind == "boolean":
-        return [None if value is None else value == "true" for value in values]
+    values: list[Any] = array.tolist()
     if kind == "nested":
         return [None if value is None else json.loads(value) for value in values]
     return values
 
 
-def _listed(array: Any) -> list[Any]:  # noqa: ANN401 - a numpy array of any type, perhaps masked
-    values: list[Any] = array.tolist()
-    return values
-
-
-def _exact(column: str | None, kind: ColumnType, reading: Reading) -> str | None:
-    """SQL for a column's cells as numbers or microseconds where those are provably right, else NULL; None: never."""
-    if reading == "number":
-        if kind == "text":
-            number = f"TRY_CAST({column} AS DOUBLE)"
-            # DuckDB takes 1_000 and +-0 for numbers, Python's float doesn't take both, and neither do we.
-            plain = f"NOT contains({column}, '_') AND NOT contains({column}, '+')"
-            return f"CASE WHEN abs({number}) <= {FLOAT32_MAX!r} AND {plain} THEN {number} END"
-        if kind in ("integer", "float"):
-            return f"CASE WHEN abs({column}::DOUBLE) <= {FLOAT32_MAX!r} THEN {column}::DOUBLE END"
-    if reading == "date":
-        if kind in ("instant", "date"):
-            return f"epoch_us({column}::TIMESTAMP)"
-        if kind == "text":
-            plain = f"regexp_full_match({column}, '{_ISO}') AND {column} >= '0001'"
-            return f"CASE WHEN {plain} THEN epoch_us(TRY_CAST(rtrim({column}, 'Z') AS TIMESTAMP)) END"
-    return None
-
-
-def _odd(column: str, exact: str, kind: ColumnType) -> str:
-    """SQL for the cells that are present and have no exact array entry."""
-    missing = f" AND {column} NOT IN ({_MISSING})" if kind == "text" else ""
-    return f"{column} IS NOT NULL{missing} AND ({exact}) IS NULL"
+def _hash(column: str) -> str:
+    return f"hash({column})"
 
 
 def _quoted(name: str) -> str:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.tables.cells import Cells
-from shoal_core.data.tables.formats import TableFormat
 from shoal_core.data.tables.rows import TableRow
-
-Reading = Literal["any", "number", "date"]
-"""What a column's cells are wanted for: `number` and `date` allow arrays of those where they are provably right."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +36,12 @@ class Frame(Protocol):
         """The columns, in order."""
         ...
 
-    def cells(self, name: str, reading: Reading = "any") -> Cells:
-        """A column's cells; all missing when the frame hasn't the column."""
+    def cells(self, name: str) -> Cells:
+        """A column's cells, values in the order in which they first appear; all missing when it isn't there."""
         ...
 
     def distinct(self, name: str, rows: int | None = None) -> Distinct:
         """A column's distinct raw values, of the first so many rows."""
-        ...
-
-    def prepare(self, wanted: Mapping[str, Reading]) -> None:
-        """Make several columns ready at once, where that is faster."""
         ...
 
     def fingerprints(self, names: Sequence[str]) -> dict[str, object]:
@@ -66,59 +56,98 @@ class Frame(Protocol):
         ...
 
 
-@dataclass
-class ParsedFrame:
-    """Rows that Python parsed: a list of raw values per column."""
+class CodedFrame:
+    """A frame whose columns are read when they are first asked for, and kept.
 
-    columns: Mapping[str, Sequence[object]]
-    lines: NDArray[np.int64]
-    bad: Sequence[TableRow] = ()
-    _cells: dict[str, Cells] = field(default_factory=dict)
+    Args:
+        names: The columns, in order.
+        lines: int64 [N], the line of each row.
+        bad: Rows that can't be read.
+    """
 
-    @property
-    def names(self) -> Sequence[str]:
-        """The columns, in order."""
-        return tuple(self.columns)
+    def __init__(self, names: Sequence[str], lines: NDArray[np.int64], bad: Sequence[TableRow] = ()) -> None:
+        self.names: Sequence[str] = tuple(names)
+        self.lines = lines
+        self.bad = bad
+        self._cells: dict[str, Cells] = {}
 
-    def cells(self, name: str, reading: Reading = "any") -> Cells:
+    def _read(self, name: str) -> Cells:
+        """A column that is there; values are in the order in which they first appear."""
+        raise NotImplementedError
+
+    def cells(self, name: str) -> Cells:
         """See `Frame`."""
-        del reading
         if name not in self._cells:
-            values = self.columns.get(name)
-            self._cells[name] = Cells.missing(len(self.lines)) if values is None else Cells.of(values)
+            self._cells[name] = self._read(name) if name in self.names else Cells.missing(len(self.lines))
         return self._cells[name]
 
     def distinct(self, name: str, rows: int | None = None) -> Distinct:
         """See `Frame`."""
         cells = self.cells(name)
         codes = cells.codes[:rows]
-        present = np.flatnonzero(codes >= 0)
-        # Codes count up in the order of appearance.
-        found, firsts, counts = np.unique(codes[present], return_index=True, return_counts=True)
-        values = [cells.values[code] for code in found.tolist()]
-        return Distinct(values, counts.astype(np.int64), present[firsts].astype(np.int64))
-
-    def prepare(self, wanted: Mapping[str, Reading]) -> None:
-        """See `Frame`."""
+        counts = cells.counts(0, rows)
+        firsts = np.empty(len(counts), np.int64)
+        # Of several rows of one value the last one stays, so the first goes last; missing ones go into no place.
+        present = np.flatnonzero(codes >= 0)[::-1]
+        firsts[codes[present]] = present
+        seen = int(np.count_nonzero(counts))
+        return Distinct(cells.values if seen == len(counts) else cells.values[:seen], counts[:seen], firsts[:seen])
 
     def fingerprints(self, names: Sequence[str]) -> dict[str, object]:
         """See `Frame`."""
-        # In Python 1 equals True, which is why types are compared, too.
-        return {name: [(type(value), value) for value in self.columns.get(name, ())] for name in names}
+        return {name: _Print(self.cells(name)) for name in names}
 
     def pairs(self, name: str, other: str, rows: int | None, limit: int) -> set[tuple[object, object]]:
         """See `Frame`."""
+        left, right = self.cells(name), self.cells(other)
+        ours, theirs = left.codes[:rows], right.codes[:rows]
+        both = (ours >= 0) & (theirs >= 0)
+        width = max(1, len(right.values))
         found: set[tuple[object, object]] = set()
-        for pair in itertools.islice(zip(self.columns.get(name, ()), self.columns.get(other, ()), strict=False), rows):
-            if pair[0] is not None and pair[1] is not None:
-                found.add((hashable(pair[0]), hashable(pair[1])))
-                if len(found) > limit:
-                    break
+        for pair in np.unique(ours[both].astype(np.int64) * width + theirs[both]).tolist():
+            found.add((hashable(left.values[pair // width]), hashable(right.values[pair % width])))
+            if len(found) > limit:
+                break
         return found
+
+
+class _Print:
+    """A column's cells, equal to those of another column that holds the same raw values in every row."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Print):
+            return NotImplemented
+        mine, theirs = self._cells, other._cells
+        # In Python 1 equals True, which is why types are compared, too.
+        return (
+            len(mine.values) == len(theirs.values)
+            and np.array_equal(mine.codes, theirs.codes)
+            and all(type(one) is type(two) and one == two for one, two in zip(mine.values, theirs.values, strict=True))
+        )
+
+
+class ParsedFrame(CodedFrame):
+    """Rows that Python parsed: a list of raw values per column."""
+
+    def __init__(
+        self, columns: Mapping[str, Sequence[object]], lines: NDArray[np.int64], bad: Sequence[TableRow] = ()
+    ) -> None:
+        super().__init__(tuple(columns), lines, bad)
+        self._columns = columns
+
+    def _read(self, name: str) -> Cells:
+        return Cells.of(self._columns[name])
 
 
 def hashable(value: object) -> object:
     """A raw value that can be in a set."""
+    if type(value) is str:
+        return value
     return repr(value) if isinstance(value, list | dict) else value
 
 
@@ -130,14 +159,3 @@ def frame_of_rows(rows: Sequence[TableRow], names: Sequence[str], bad: Sequence[
             keys.setdefault(name)
     values = {name: [row.values.get(name) for row in rows] for name in keys}
     return ParsedFrame(values, np.array([row.line for row in rows], np.int64), bad)
-
-
-def frame_of_text(
-    text: bytes, form: TableFormat, lines: NDArray[np.int64], bad: Sequence[TableRow] = ()
-) -> ParsedFrame:
-    """A plain run of CSV, parsed by Python."""
-    source = iter(text.decode().split("\n"))
-    reader = csv.reader((f"{line}\n" for line in source), delimiter=form.delimiter, quotechar=form.quote)
-    cells = [row for row in reader if row]
-    columns = list(zip(*cells, strict=True)) if cells else [()] * len(form.columns)
-    return ParsedFrame(dict(zip(form.columns, columns, strict=True)), lines, bad)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,18 +76,38 @@ def _digest(text: str) -> bytes:
 _short_digest = functools.lru_cache(maxsize=32_768)(_digest)
 
 
-def row_hashes(columns: Iterable[tuple[str, Words]], rows: int) -> NDArray[np.uint8]:
-    """The hash of every row: uint8 [N,16], from (name of the column, digests uint64 [N,2])."""
+@dataclass(frozen=True)
+class ColumnDigests:
+    """Digests of a column: uint64 [D,2] of its values, and int32 [N], the value of each row, -1 where missing."""
+
+    digests: Words
+    codes: NDArray[np.int32]
+
+    def rows(self) -> Words:
+        """One per row: uint64 [N,2]."""
+        return np.concatenate((self.digests, np.zeros((1, 2), np.uint64)))[self.codes]
+
+
+def row_hashes(columns: Iterable[tuple[str, ColumnDigests]], rows: int) -> NDArray[np.uint8]:
+    """The hash of every row: uint8 [N,16], from (name of the column, its digests)."""
     first, second = np.zeros(rows, np.uint64), np.zeros(rows, np.uint64)
-    for name, digests in columns:
+    for name, column in columns:
         salts = text_digests([name])[0]
-        present = digests.any(axis=1)
+        present = column.digests.any(axis=1)
         for total, word, mix in ((first, 0, _mix_murmur), (second, 1, _mix_split)):
-            mixed = mix(digests[:, word] ^ salts[word])
-            mixed *= present
-            total += mixed
-    hashes = np.stack((_mix_murmur(first), _mix_split(second)), axis=1)
-    return hashes.astype(">u8").view(np.uint8).reshape(rows, 16)
+            # Values are mixed once each; the last entry is what a missing cell adds.
+            mixed = np.zeros(len(column.digests) + 1, np.uint64)
+            mixed[:-1] = mix(column.digests[:, word] ^ salts[word]) * present
+            total += mixed.take(column.codes)
+    hashes = np.empty((rows, 2), ">u8")
+    hashes[:, 0] = _mix_murmur(first)
+    hashes[:, 1] = _mix_split(second)
+    return hashes.view(np.uint8).reshape(rows, 16)
+
+
+def plain_digests(digests: Words) -> ColumnDigests:
+    """Digests of a column whose rows all have a value of their own."""
+    return ColumnDigests(digests, np.arange(len(digests), dtype=np.int32))
 
 
 def _digests(words: Words, constants: tuple[int, int], present: NDArray[np.bool_]) -> Words:

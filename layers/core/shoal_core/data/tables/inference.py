@@ -43,7 +43,7 @@ class InferredTable:
 
 
 @dataclass
-class _Inputs:
+class Inputs:
     """Columns by what they become, in the order of the table."""
 
     numbers: list[NumberColumn] = field(default_factory=list)
@@ -108,8 +108,8 @@ def _check_names(profile: TableProfile, name: str, config: DatasetConfig) -> Non
             )
 
 
-def _choose_inputs(profile: TableProfile, target: ColumnProfile, name: str, config: DatasetConfig) -> _Inputs:
-    inputs = _Inputs()
+def _choose_inputs(profile: TableProfile, target: ColumnProfile, name: str, config: DatasetConfig) -> Inputs:
+    inputs = Inputs()
     same = profile.leaks.twins(target.name)
     determining = profile.leaks.determining() if profile.leaks.target == target.name else ()
     kept: set[str] = set()
@@ -150,11 +150,11 @@ def _split_role(name: str, config: DatasetConfig) -> Role | None:
     return "time" if name == config.split.time else None
 
 
-def _add_input(inputs: _Inputs, column: ColumnProfile, rows: int, name: str, settings: ColumnConfig) -> None:
+def _add_input(inputs: Inputs, column: ColumnProfile, rows: int, name: str, settings: ColumnConfig) -> None:
     """Make a feature of a column: what the settings say, else what its values are."""
     wanted = settings.type
     if wanted == "text" or (wanted is None and column.type == "category" and settings.buckets is None):
-        text = _text(column, wanted is not None)
+        text = text_column(column, wanted is not None)
         if text is not None:
             inputs.texts.append(text)
             inputs.reports.append(report_column(column, rows, "text"))
@@ -171,7 +171,7 @@ def _add_input(inputs: _Inputs, column: ColumnProfile, rows: int, name: str, set
         inputs.numbers.append(NumberColumn(name=column.name))
         inputs.reports.append(report_column(column, rows, "number"))
         return
-    _add_category(inputs, column, rows, settings)
+    add_category(inputs, column, rows, settings)
     dates = column.dates() if column.type == "category" else None
     if dates is not None and dates.ambiguous:
         inputs.warnings.append(
@@ -180,7 +180,8 @@ def _add_input(inputs: _Inputs, column: ColumnProfile, rows: int, name: str, set
         )
 
 
-def _add_category(inputs: _Inputs, column: ColumnProfile, rows: int, settings: ColumnConfig) -> None:
+def add_category(inputs: Inputs, column: ColumnProfile, rows: int, settings: ColumnConfig) -> None:
+    """Make a category of a column."""
     kind = "text" if settings.type == "category" and column.type == "date" else column.kind
     values = column.values(kind)
     vocabulary = _vocabulary(values)
@@ -208,7 +209,7 @@ def _buckets(column: ColumnProfile, values: dict[str, int], vocabulary: Sequence
     return MAX_BUCKETS if rare >= _RARE_SHARE * (rare + known) else 0
 
 
-def _text(column: ColumnProfile, asked: bool) -> TextColumn | None:
+def text_column(column: ColumnProfile, asked: bool) -> TextColumn | None:
     """The column as a text, where it is one: its values are long, and many are different."""
     found = column.words.column(column.name)
     if found is None or asked:
@@ -255,7 +256,7 @@ def reason_to_drop(column: ColumnProfile, wanted: ColumnKind | None) -> str:
         return ""
     if len(column.values()) == 1 and column.exact:
         return "it has the same value in every row"
-    if kind == "category" and wanted is None and column.identifying and _text(column, asked=False) is None:
+    if kind == "category" and wanted is None and column.identifying and text_column(column, asked=False) is None:
         return "nearly every value is different: it identifies rows"
     return ""
 
@@ -275,7 +276,7 @@ def report_column(column: ColumnProfile, rows: int, role: Role, reason: str = ""
         role=role,
         type="text" if role == "text" else kind,
         missing=rows - column.present,
-        distinct=len(column.values()) if kind != "nested" else 0,
+        distinct=column.distinct if kind != "nested" else 0,
         distinct_exact=column.exact,
         reason=reason,
     )

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Sequence
 
 from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig, DatasetRequest, SourceFile
-from shoal_core.data.cutting import MAX_ITEMS, count_items, cut_evenly
+from shoal_core.data.cutting import MAX_ITEMS, check_scanned, count_items, cut_evenly
 from shoal_core.data.plan import Plan, RowGroupSlice, TableFile, TableParts, TableSlice
 from shoal_core.data.requests import relative_name
 from shoal_core.data.sequences.inference import infer_sequence
@@ -39,6 +39,7 @@ def plan_tables(
     """
     config = request.config
     check_table_config(config)
+    check_scanned(sum(file.size for file in files if not file.key.casefold().endswith(".parquet")))
     names = [relative_name(file, request.dataset) for file in files]
     name = names[0] if len(files) == 1 else _common_name(names, request.dataset)
     forms, scan = _scan(uploads, artifacts, request, files, names)
@@ -146,12 +147,12 @@ def _items(
     pieces = count_items(scan.profile.rows, sum(weights), sample_bytes, config.workers)
     items: list[TableSlice | RowGroupSlice | TableParts] = []
     for start, stop in cut_evenly(weights, pieces):
-        parts = tuple(_joined(scan.segments[start:stop]))
+        parts = tuple(join_segments(scan.segments[start:stop]))
         items.append(parts[0] if len(parts) == 1 else TableParts(parts=parts))
     return tuple(items)
 
 
-def _joined(segments: Sequence[Segment]) -> Iterable[TableSlice | RowGroupSlice]:
+def join_segments(segments: Sequence[Segment]) -> Iterable[TableSlice | RowGroupSlice]:
     """Neighbouring segments as few parts."""
     first = last = segments[0]
     for segment in (*segments[1:], None):
@@ -171,10 +172,16 @@ def _joined(segments: Sequence[Segment]) -> Iterable[TableSlice | RowGroupSlice]
 
 
 def _time_column(profile: TableProfile, config: DatasetConfig, name: str) -> DateColumn | None:
-    """How the column of `sequence.time` or `split.time` is read: as dates, or (None) as numbers."""
     setting, wanted = ("sequence.time", config.sequence.time) if config.sequence else ("split.time", config.split.time)
-    if wanted is None:
-        return None
+    return None if wanted is None else time_column(profile, setting, wanted, name)
+
+
+def time_column(profile: TableProfile, setting: str, wanted: str, name: str) -> DateColumn | None:
+    """How the column `wanted` of `sequence.time` or `split.time` is read: as dates, or (None) as numbers.
+
+    Raises:
+        BadConfig: It holds neither.
+    """
     column = profile.columns[wanted]
     dates = column.dates() if column.type == "date" else None
     if dates is not None:

@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shoal_core.data.cleaning_config import TextConfig
-from shoal_core.data.tables.columns import numbers_of
-from shoal_core.data.tables.dates import DateOrder, DateUnit, feature_values, parse_date, slashed_parts
+from shoal_core.data.tables.cells import NO_INSTANT, TypedValues
+from shoal_core.data.tables.dates import DateOrder, DateUnit, feature_values, parse_date, parse_dates, slashed_parts
 from shoal_core.data.tables.formats import MAX_COLUMNS
 from shoal_core.data.tables.frames import Distinct, Frame, frame_of_rows
 from shoal_core.data.tables.leaks import LeakFinder
+from shoal_core.data.tables.parsing import Numbers, count_numbers, parse_numbers
 from shoal_core.data.tables.rows import TableRow
 from shoal_core.data.tables.words import WordCounter
-from shoal_core.data.values import ValueKind, is_boolean_text, parse_number, parse_text
+from shoal_core.data.values import MISSING, ValueKind, is_boolean_text, parse_number, parse_text
 from shoal_core.errors import BadTable
 
 MAX_DISTINCT = 50_000
@@ -36,23 +39,6 @@ _DATE_PROBE = 50
 
 _T = TypeVar("_T")
 ColumnType = Literal["number", "category", "boolean", "date", "nested", "empty"]
-
-
-@dataclass
-class Numbers:
-    """How many values are numbers, how many of those are whole, and their range."""
-
-    count: int = 0
-    whole: int = 0
-    low: float = float("inf")
-    high: float = float("-inf")
-
-    def add(self, number: float, times: int) -> None:
-        """Count one number."""
-        self.count += times
-        self.whole += times * number.is_integer()
-        self.low = min(self.low, number)
-        self.high = max(self.high, number)
 
 
 @dataclass(frozen=True)
@@ -108,21 +94,22 @@ class ColumnProfile:
             first = overflow
         if self.words.wanted:
             self.words.add(frame.distinct(self.name))
-        cells = frame.cells(self.name, "number")
-        wrong: dict[int, str] = {}
-        numbers = numbers_of(cells, wrong)[first:]
-        known = numbers[~np.isnan(numbers)]
-        self.present += len(known) + int(np.isin(cells.codes[first:], list(wrong)).sum())
-        if known.size:
-            whole = int((known == np.floor(known)).sum())
-            low, high = min(self._rest.low, float(known.min())), max(self._rest.high, float(known.max()))
-            self._rest = Numbers(self._rest.count + known.size, self._rest.whole + whole, low, high)
+        cells = frame.cells(self.name)
+        numbers, wrong = parse_numbers(cells.values)
+        counts = cells.counts(first)
+        self.present += int(counts[list(wrong)].sum())
+        more = count_numbers(numbers, counts)
+        self.present += more.count
+        self._rest = self._rest.joined(more)
 
     def _overflow(self, found: Distinct) -> int | None:
         """The row that brings one distinct value too many, if any."""
         room = MAX_DISTINCT - len(self.counts)
         if len(found.values) <= room:
             return None
+        # Different values of a typed column are different texts.
+        if (isinstance(found.values, TypedValues) and not self.counts) or self._all_new(found.values):
+            return int(found.firsts[room])
         fresh: set[str] = set()
         counts = self.counts
         for value, first in zip(found.values, found.firsts.tolist(), strict=True):
@@ -140,9 +127,29 @@ class ColumnProfile:
             fresh.add(key)
         return None
 
+    def _all_new(self, values: Sequence[object]) -> bool:
+        """Whether values are short texts as they are counted, none missing and none counted yet."""
+        if not values or set(map(type, values)) != {str}:
+            return False
+        texts = cast("Sequence[str]", values)
+        # A text that is its own key has no spaces around it and isn't long.
+        whole = "".join(texts)
+        return (
+            whole.isascii()
+            and max(map(len, texts)) <= LONG_TEXT
+            and (not any(space in whole for space in string.whitespace) or all(text.strip() == text for text in texts))
+            and self.counts.keys().isdisjoint(texts)
+            and MISSING.isdisjoint(texts)
+        )
+
     def _count(self, found: Distinct) -> None:
         counts = self.counts
-        for value, times in zip(found.values, found.counts.tolist(), strict=True):
+        values = list(found.values)
+        if self._all_new(values):
+            self.present += int(found.counts.sum())
+            counts.update(zip(cast("list[str]", values), found.counts.tolist(), strict=True))
+            return
+        for value, times in zip(values, found.counts.tolist(), strict=True):
             # A text that is counted already is its own key.
             if type(value) is str and value in counts:
                 self.present += times
@@ -184,12 +191,20 @@ class ColumnProfile:
         return self._once("numbers", self._find_numbers)
 
     def _find_numbers(self) -> Numbers:
-        found = Numbers(self._rest.count, self._rest.whole, self._rest.low, self._rest.high)
-        for text, count in self.counts.items():
-            number = number_of(text)
-            if number is not None:
-                found.add(number, count)
-        return found
+        times = np.fromiter(self.counts.values(), np.int64, len(self.counts))
+        return self._rest.joined(count_numbers(self._counted_numbers(), times))
+
+    def _counted_numbers(self) -> NDArray[np.float64]:
+        """The counted values as numbers; NaN where they aren't."""
+        return self._once("floats", lambda: parse_numbers(list(self.counts))[0])
+
+    @property
+    def distinct(self) -> int:
+        """How many different values of the column's kind were counted."""
+        if self.kind != "number":
+            return len(self.values())
+        numbers = self._counted_numbers()
+        return len(np.unique(numbers[~np.isnan(numbers)]))
 
     @property
     def type(self) -> ColumnType:
@@ -223,11 +238,19 @@ class ColumnProfile:
     def _find_dates(self) -> Dates | None:
         if not self.counts or not _mostly_dates(itertools.islice(self.counts, _DATE_PROBE)):
             return None
-        parts = [found for text in self.counts if (found := slashed_parts(text))]
+        parts = [] if self._all_iso() else [found for text in self.counts if (found := slashed_parts(text))]
         by_day, by_month = any(first > 12 for first, _ in parts), any(second > 12 for _, second in parts)
         ambiguous = bool(parts) and by_day == by_month
         order: DateOrder | None = "day" if by_day and parts else "month" if by_month and parts else None
         return self._dated(order, None, ambiguous)
+
+    def _all_iso(self) -> bool:
+        """Whether all counted values are dates of ISO 8601, so that none is slashed."""
+        return not (self._counted_instants(None, None) == NO_INSTANT).any()
+
+    def _counted_instants(self, order: DateOrder | None, unit: DateUnit | None) -> NDArray[np.int64]:
+        """The counted values as instants; `NO_INSTANT` where they aren't."""
+        return self._once(f"instants {order} {unit}", lambda: parse_dates(list(self.counts), order, unit)[0])
 
     def numeric_dates(self) -> Dates | None:
         """A column of numbers as dates since 1970, in the unit that suits their size; None when it isn't numbers."""
@@ -238,20 +261,14 @@ class ColumnProfile:
         return self._dated(None, unit, False)
 
     def _dated(self, order: DateOrder | None, unit: DateUnit | None, ambiguous: bool) -> Dates | None:
-        instants: list[int] = []
-        count = 0
-        for text, times in self.counts.items():
-            try:
-                instant = parse_date(text, "day" if ambiguous else order, unit)
-            except ValueError:
-                continue
-            if instant is not None:
-                instants.append(instant)
-                count += times
-        if count < NUMBER_SHARE * sum(self.counts.values()):
+        instants = self._counted_instants("day" if ambiguous else order, unit)
+        known = instants != NO_INSTANT
+        times = np.fromiter(self.counts.values(), np.int64, len(self.counts))
+        count = int(times[known].sum())
+        if count < NUMBER_SHARE * int(times.sum()):
             # Of a slashed column that isn't ambiguous in itself, some values may fit neither order.
             return Dates(count, True, None, unit, ()) if ambiguous else None
-        found = np.array(instants, np.int64)
+        found = instants[known]
         varying = [name for name in ("hour", "weekday", "day", "month") if np.ptp(feature_values(found, name)) > 0]
         elapsed = ["elapsed"] if len(found) and np.ptp(found) > 0 else []
         return Dates(count, ambiguous, order, unit, (*elapsed, *varying))
@@ -280,7 +297,7 @@ class ColumnProfile:
         distinct = len(self.counts)
         if self.exact:
             return distinct >= _MIN_IDENTIFIERS and distinct > IDENTIFIER_SHARE * self.present
-        once = sum(count == 1 for count in self.counts.values())
+        once = list(self.counts.values()).count(1)
         return once > IDENTIFIER_SHARE * distinct
 
 

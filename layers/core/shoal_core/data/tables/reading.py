@@ -12,25 +12,23 @@ from numpy.typing import NDArray
 from shoal_core.data.tables.blocks import Block, read_blocks
 from shoal_core.data.tables.cells import Cells
 from shoal_core.data.tables.formats import TableFormat
-from shoal_core.data.tables.frames import Distinct, Frame, Reading, frame_of_rows, frame_of_text, hashable
+from shoal_core.data.tables.frames import Distinct, Frame, frame_of_rows, hashable
 from shoal_core.data.tables.parquet import Footer, spool_groups
+from shoal_core.data.tables.plain import PlainFrame
 from shoal_core.data.tables.rows import TableRow
 from shoal_core.errors import BadTable
 
 if TYPE_CHECKING:
     from shoal_core.data.tables.engine import Engine
 
-# Fewer cells than these are parsed by Python before DuckDB has started.
-SMALL_CELLS = 20_000
-PARQUET_ROWS = 131_072
+PARQUET_ROWS = 524_288
 _PARQUET_BYTES = 32 * 1024**2
 
 
 class TableReader:
-    """Reads parts of tables; holds the engine for as long as it is entered, once it is needed."""
+    """Reads parts of tables; holds the engine for as long as it is entered, once Parquet needs it."""
 
-    def __init__(self, small_cells: int = SMALL_CELLS) -> None:
-        self._small_cells = small_cells
+    def __init__(self) -> None:
         self._stack = ExitStack()
         self._engine: Engine | None = None
 
@@ -51,15 +49,10 @@ class TableReader:
         return self._engine
 
     def frame(self, block: Block, form: TableFormat) -> Frame:
-        """A block's rows by column. One frame at a time is alive."""
+        """A block's rows by column."""
         if block.text is None:
             return frame_of_rows(block.rows, form.columns if form.kind == "csv" else (), block.bad)
-        if block.count * max(1, len(form.columns)) >= self._small_cells:
-            found = self.engine.read_csv(block.text, form, block.lines)
-            if found is not None:
-                found.bad = block.bad
-                return found
-        return frame_of_text(block.text, form, block.lines, block.bad)
+        return PlainFrame(block, form)
 
     def text_frames(
         self, stream: BinaryIO, name: str, form: TableFormat, start: int, stop: int | None, line: int
@@ -76,7 +69,7 @@ class TableReader:
         for number in range(first, last):
             group = footer.groups[number]
             rows = spool_groups(stream, footer, number, number + 1, path)
-            width = max(1, group.unpacked // max(1, rows))
+            width = max(8 * len(footer.columns), group.unpacked // max(1, rows))
             step = max(1, min(PARQUET_ROWS, _PARQUET_BYTES // width))
             for begin in range(0, rows, step):
                 try:
@@ -101,10 +94,10 @@ class PartitionFrame:
         self.lines: NDArray[np.int64] = frame.lines
         self.bad: Sequence[TableRow] = frame.bad
 
-    def cells(self, name: str, reading: Reading = "any") -> Cells:
+    def cells(self, name: str) -> Cells:
         """See `Frame`."""
         if name not in self._partition:
-            return self._frame.cells(name, reading)
+            return self._frame.cells(name)
         value = self._partition[name]
         return Cells.missing(len(self.lines)) if value is None else Cells.constant(value, len(self.lines))
 
@@ -116,10 +109,6 @@ class PartitionFrame:
         count = len(self.lines) if rows is None else min(rows, len(self.lines))
         values = [] if value is None or not count else [value]
         return Distinct(values, np.array([count] * len(values), np.int64), np.zeros(len(values), np.int64))
-
-    def prepare(self, wanted: Mapping[str, Reading]) -> None:
-        """See `Frame`."""
-        self._frame.prepare({name: reading for name, reading in wanted.items() if name not in self._partition})
 
     def fingerprints(self, names: Sequence[str]) -> dict[str, object]:
         """See `Frame`."""

@@ -1,6 +1,6 @@
 """Rows of CSV and JSONL, one by one: the reference that says what a table holds, and the reader of whatever is odd.
 
-Faster ways (`blocks`, `engine`) read what they can prove to read alike. Memory is bounded by one row.
+Faster ways (`blocks`, `plain`) read what they can prove to read alike. Memory is bounded by one row.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import BinaryIO, Self
 
 from shoal_core.data.config import SourceFile
 from shoal_core.data.requests import open_source
-from shoal_core.data.tables.blocks import read_blocks
+from shoal_core.data.tables.blocks import Block, read_blocks
 from shoal_core.data.tables.formats import Encoding, TableFormat, kind_of, sniff_table
 from shoal_core.data.tables.frames import Frame
 from shoal_core.data.tables.goals import choose_target
@@ -18,7 +18,7 @@ from shoal_core.data.tables.partitions import partition_of
 from shoal_core.data.tables.profiling import TableProfile
 from shoal_core.data.tables.reading import TableReader, with_partition
 from shoal_core.data.tables.rows import TableRow, read_header
-from shoal_core.keys import DatasetKeys
+from shoal_core.keys import BlockKeys
 from shoal_core.store import ObjectStore
 
 PART_BYTES = 16 * 1024**2
@@ -42,10 +42,11 @@ class Segment:
 
 @dataclass
 class Scan:
-    """What the pass has found out so far."""
+    """What the pass has found out so far; `rows` are all that there are, good or bad."""
 
     profile: TableProfile
     segments: list[Segment] = field(default_factory=list)
+    rows: int = 0
     bad: TableRow | None = None
     blocks: int = 0
 
@@ -56,13 +57,13 @@ class Scan:
 
 
 class Scanner:
-    """Scans the tables of one dataset version, one after the other. A context manager.
+    """Scans tables that belong together, one after the other. A context manager.
 
     Args:
         uploads: Where the tables are.
         artifacts: Where blocks of those go that can't be read from the middle.
-        keys: Keys of the dataset version.
-        profile: Takes what is learnt of the columns.
+        keys: Keys of those blocks.
+        profile: Takes what is learnt of the columns; None where only places to cut are wanted.
         step: How close together cuts may be, in bytes.
         target: The target asked for.
     """
@@ -71,8 +72,8 @@ class Scanner:
         self,
         uploads: ObjectStore,
         artifacts: ObjectStore,
-        keys: DatasetKeys,
-        profile: TableProfile,
+        keys: BlockKeys,
+        profile: TableProfile | None,
         step: int,
         target: str | None = None,
     ) -> None:
@@ -82,7 +83,8 @@ class Scanner:
         self._step = step
         self._target = target
         self._reader = TableReader()
-        self.scan = Scan(profile)
+        self._profiles = profile is not None
+        self.scan = Scan(profile if profile is not None else TableProfile(()))
 
     def __enter__(self) -> Self:
         return self
@@ -113,11 +115,13 @@ class Scanner:
         footer = read_footer(stream, name, size)
         row = 0
         for place, group in enumerate(footer.groups):
-            for frame in self._reader.parquet_frames(stream, footer, place, place + 1, row):
-                self._profile(with_partition(frame, partition))
+            if self._profiles:
+                for frame in self._reader.parquet_frames(stream, footer, place, place + 1, row):
+                    self._profile(with_partition(frame, partition))
             weight = max(group.bytes, group.unpacked, 1)
             self.scan.segments.append(Segment(number, place, place + 1, row, weight, row_groups=True))
             row += group.rows
+        self.scan.rows += row
 
     def _add_text(
         self,
@@ -130,7 +134,7 @@ class Scanner:
     ) -> None:
         start = line = 0
         for block in read_blocks(stream, name, form, step=self._step):
-            self._profile(with_partition(self._reader.frame(block, form), partition))
+            self._learn(block, form, partition)
             for stop, last_line in block.cuts:
                 self.scan.segments.append(Segment(number, start, stop, line, stop - start))
                 start, line = stop, last_line
@@ -146,7 +150,7 @@ class Scanner:
         base = start = line = 0
         kept: list[bytes] = []
         for block in read_blocks(window, name, plain, step=self._step):  # type: ignore[arg-type]
-            self._profile(with_partition(self._reader.frame(block, plain), partition))
+            self._learn(block, plain, partition)
             kept.append(window.keep_from(block.stop))
             whole = block.stop - base >= PART_BYTES
             cuts = [*block.cuts, (block.stop, block.last_line)] if whole else block.cuts
@@ -171,6 +175,11 @@ class Scanner:
         self._artifacts.write(self._keys.block(self.scan.blocks), b"".join(parts))
         self.scan.blocks += 1
 
+    def _learn(self, block: Block, form: TableFormat, partition: Mapping[str, str | None]) -> None:
+        self.scan.rows += block.count + len(block.bad)
+        if self._profiles:
+            self._profile(with_partition(self._reader.frame(block, form), partition))
+
     def _profile(self, frame: Frame) -> None:
         profile = self.scan.profile
         if self.scan.bad is None and frame.bad:
@@ -194,20 +203,24 @@ def sniff_source(uploads: ObjectStore, source: SourceFile, name: str, encoding: 
         BadTable: It isn't a table.
         UnicodeDecodeError: The header isn't UTF-8.
     """
+    with open_source(uploads, source) as stream:
+        return sniff_stream(stream, name, source.size, encoding)
+
+
+def sniff_stream(stream: BinaryIO, name: str, size: int, encoding: Encoding | None = None) -> TableFormat:
+    """`sniff_source` of a seekable stream of `size` bytes."""
     kind, packing = kind_of(name)
-    with open_source(uploads, source) as stream:
-        if kind == "parquet":
-            return TableFormat(kind="parquet", columns=read_footer(stream, name, source.size).columns)
-        form = sniff_table(stream if packing is None else _window(unpacked_chunks(stream, name, packing)), name)
-        if encoding is not None and form.encoding != "utf-16":
-            form = form.model_copy(update={"encoding": encoding})
-        if form.kind != "csv":
-            return form
-        if form.divisible:
-            return read_header(stream, name, form)
-    with open_source(uploads, source) as stream:
-        opened = _window(without_mark(plain_chunks(stream, name, form)))
-        return form.model_copy(update={"columns": read_header(opened, name, plain_form(form)).columns})
+    if kind == "parquet":
+        return TableFormat(kind="parquet", columns=read_footer(stream, name, size).columns)
+    form = sniff_table(stream if packing is None else _window(unpacked_chunks(stream, name, packing)), name)
+    if encoding is not None and form.encoding != "utf-16":
+        form = form.model_copy(update={"encoding": encoding})
+    if form.kind != "csv":
+        return form
+    if form.divisible:
+        return read_header(stream, name, form)
+    opened = _window(without_mark(plain_chunks(stream, name, form)))
+    return form.model_copy(update={"columns": read_header(opened, name, plain_form(form)).columns})
 
 
 def plain_form(form: TableFormat) -> TableFormat:

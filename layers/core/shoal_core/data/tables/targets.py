@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.tables.cells import Cells
-from shoal_core.data.tables.columns import Problem, list_problems, numbers_of, with_values
+from shoal_core.data.tables.columns import Problem, list_problems, numbers_of
 from shoal_core.data.values import ValueKind, is_missing, parse_text
 from shoal_core.errors import BadTable
 
@@ -50,7 +50,6 @@ def encode_targets(target: TargetSpec, cells: Cells, codes: Mapping[str, int]) -
         The tensor, and what couldn't be encoded: a problem with the value None is a missing target.
     """
     name = target.column or "class"
-    cells = cells if target.task == "regression" else with_values(cells, target.kind)
     wrong: dict[int, str] = {}
     if target.task == "regression":
         numbers = numbers_of(cells, wrong)

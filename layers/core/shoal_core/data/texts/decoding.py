@@ -42,6 +42,12 @@ def judge_text_size(size: int) -> tuple[str, str, str]:
     return "too_large", reason, "Cut it into several texts."
 
 
+def judge_text(name: str, size: int) -> tuple[str, str, str]:
+    """Whether a file of that name and so many bytes can be a sample."""
+    judged = judge_text_name(name)
+    return judged if judged[0] else judge_text_size(size)
+
+
 def decode_text(data: bytes, name: str = "The text") -> str:
     """Decode one text file.
 

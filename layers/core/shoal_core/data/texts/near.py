@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.cleaning_config import TextConfig, TokenUnit
+from shoal_core.data.cleaning_config import TextConfig
 from shoal_core.data.near import TEXT_WORDS, Groups
 from shoal_core.data.tables.cells import Cells
 from shoal_core.data.texts.packed import Words, batches, mix, pack_tokens
@@ -39,7 +39,7 @@ _EMPTY = np.uint64(2**64 - 1)
 _SALTS = (np.uint64(0xD6E8FEB86659FD93), np.uint64(0xA0761D6478BD642F))
 
 
-def near_hashes(found: Sequence[str | None], unit: TokenUnit = "word") -> NDArray[np.uint64]:
+def near_hashes(found: Sequence[str | None], unit: str = "word") -> NDArray[np.uint64]:
     """Signatures of token texts: uint64 [N, 8]; all zeros for a text that is missing or empty.
 
     They are of the words, also where `unit` says that the model sees characters.
@@ -51,7 +51,7 @@ def near_hashes(found: Sequence[str | None], unit: TokenUnit = "word") -> NDArra
     return signatures
 
 
-def near_columns(columns: Sequence[tuple[Cells, Sequence[str | None]]], unit: TokenUnit) -> NDArray[np.uint64]:
+def near_columns(columns: Sequence[tuple[Cells, Sequence[str | None]]], unit: str) -> NDArray[np.uint64]:
     """Signatures of rows with one or more columns of texts: uint64 [N, 8].
 
     Args:

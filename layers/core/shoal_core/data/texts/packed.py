@@ -76,8 +76,11 @@ class PackedTokens:
 
     def texts(self) -> list[str]:
         """The tokens themselves."""
-        stops = (self.starts + self.sizes).tolist()
-        return [self.data[start:stop].decode() for start, stop in zip(self.starts.tolist(), stops, strict=True)]
+        if not self.starts.size:
+            return []
+        places = map(slice, self.starts.tolist(), (self.starts + self.sizes).tolist())
+        # No token holds a line break, and decoding them together is faster.
+        return b"\n".join(map(self.data.__getitem__, places)).decode().split("\n")
 
 
 def mix(values: Words) -> Words:
@@ -94,13 +97,29 @@ def pack_tokens(texts: Sequence[str]) -> PackedTokens:
     breaks = np.flatnonzero(space <= ord(" "))
     starts = np.concatenate((np.zeros(1, np.int64), breaks + 1))
     sizes = np.concatenate((breaks, np.array([len(joined)]))) - starts
-    text = np.concatenate((np.zeros(1, np.int64), np.cumsum(space[breaks] == ord("\n"))))
     real = sizes > 0
-    starts, sizes, text = starts[real], sizes[real], text[real]
-    counts = np.bincount(text, minlength=len(texts))
-    first = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)[:-1]))
-    rank = np.arange(len(text)) - first[text] if len(texts) else np.zeros(0, np.int64)
-    return PackedTokens(joined + bytes(PACKED_BYTES), counts, starts, sizes, text, rank)
+    return packed_tokens(joined, starts[real], sizes[real], breaks[space[breaks] == ord("\n")], len(texts))
+
+
+def packed_tokens(
+    data: bytes, starts: NDArray[np.int64], sizes: NDArray[np.int64], breaks: NDArray[np.int64], texts: int
+) -> PackedTokens:
+    """Tokens that were found in the bytes of several texts.
+
+    Args:
+        data: The texts, with one byte between every two of them.
+        starts: Where each token begins, rising.
+        sizes: Their bytes.
+        breaks: Where the bytes between the texts are.
+        texts: How many texts there are.
+    """
+    if not texts:
+        nothing = np.zeros(0, np.int64)
+        return PackedTokens(bytes(PACKED_BYTES), nothing, nothing, nothing, nothing, nothing)
+    first = np.concatenate((np.zeros(1, np.int64), np.searchsorted(starts, breaks)))
+    counts = np.diff(np.append(first, len(starts)))
+    rank = np.arange(len(starts)) - np.repeat(first, counts)
+    return PackedTokens(data + bytes(PACKED_BYTES), counts, starts, sizes, np.repeat(np.arange(texts), counts), rank)
 
 
 def batches(texts: Sequence[str], chosen: Sequence[int] | None = None) -> Iterator[tuple[int, int]]:

@@ -1,23 +1,32 @@
-"""Planning sets of text files: archives of class folders, or loose files in class folders."""
+"""Planning sets of text files: archives and loose files, in class folders."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from shoal_core.data.archives import ARCHIVE_SUFFIXES, Member, archive_format, judge_name, list_members, read_members
+import numpy as np
+
+from shoal_core.data.archives import judge_name, list_members
 from shoal_core.data.config import IMAGE_RECIPES, DatasetConfig, DatasetRequest, SourceFile
-from shoal_core.data.cutting import count_items, cut_evenly
-from shoal_core.data.images.blocks import BlockWriter
-from shoal_core.data.images.fetching import read_ahead
 from shoal_core.data.images.folders import class_of, classes_of, folder_of, is_image_name
-from shoal_core.data.plan import ArchiveSlice, ObjectSlice, Plan
-from shoal_core.data.report import ColumnReport, DropTally, describe_drops
-from shoal_core.data.requests import open_source, relative_name
+from shoal_core.data.images.gathering import (
+    FileKind,
+    SetFiles,
+    cut_files,
+    gather_files,
+    is_archive_name,
+    sample_files,
+)
+from shoal_core.data.images.item_labels import write_item_labels
+from shoal_core.data.images.sides import find_sides
+from shoal_core.data.plan import Plan
+from shoal_core.data.report import ColumnReport, describe_drops
+from shoal_core.data.requests import FileList, open_source, relative_name
 from shoal_core.data.spec import PreprocessingSpec, TableInput, TargetSpec
 from shoal_core.data.splits import content_hash
 from shoal_core.data.tables.formats import TABLE_SUFFIXES
-from shoal_core.data.texts.decoding import decode_text, is_text_name, judge_text_name, judge_text_size
+from shoal_core.data.texts.decoding import decode_text, is_text_name, judge_text
 from shoal_core.data.texts.vocabulary import TokenCounter
 from shoal_core.data.values import sort_naturally
 from shoal_core.errors import BadConfig, BadDataset, BadInput
@@ -25,186 +34,148 @@ from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
 TEXT_COLUMN = "text"
-MEMBER_COST = 2048
-"""What opening one more member or object costs, in bytes of reading."""
 SAMPLE_TEXTS = 50_000
 SAMPLE_BYTES = 256 * 1024**2
 """The vocabulary is learnt from at most so many texts and bytes, evenly spread; of a tar.gz, from its first bytes."""
 _BATCH_TEXTS = 256
-_MOST_OTHERS = 20
-_ALL = 2**62
 
 
-class _Texts:
-    """What planning learns about the texts of a set: compact arrays, folders with their counts, and the vocabulary."""
+class _Learner:
+    """The vocabulary of a set, from a share of its texts; bad ones are dropped and reported when they are encoded.
 
-    def __init__(self, name: str, config: DatasetConfig) -> None:
-        self.name = name
-        self.drops = DropTally()
-        self.folders: dict[str, int] = {}
-        self.indices = array("q")
-        self.offsets = array("q")
-        self.weights = array("q")
+    Args:
+        config: How texts become tokens.
+        sizes: Bytes of each archive.
+        total: Bytes of all files: the share of an archive that is re-packed is that of its bytes.
+    """
+
+    def __init__(self, config: DatasetConfig, sizes: Sequence[int], total: int) -> None:
         self.counter = TokenCounter(config.text)
-        self.others: list[str] = []
         self.learnt = 0
         self.distinct: set[bytes] = set()
+        self._shares = [size / max(1, total) for size in sizes]
+        self._taken: dict[int, tuple[int, int]] = {}
+        self._batch: list[str | None] = []
 
-    def add(self, source: str, name: str, index: int, size: int, offset: int, judged: tuple[str, str, str]) -> bool:
-        """Take one file, or drop it for what was judged about it (code, reason, fix); whether it was taken."""
-        code, reason, fix = next(
-            (found for found in (judged, judge_text_name(name), judge_text_size(size)) if found[0]), judged
-        )
-        if code == "junk":
-            self.drops.ignored += 1
-        elif code:
-            self.drops.add(source, name, code, f"{name!r}: {reason}.", fix)
-            if len(self.others) < _MOST_OTHERS:
-                self.others.append(name)
-        else:
-            folder = folder_of(name)
-            self.folders[folder] = self.folders.get(folder, 0) + 1
-            self.indices.append(index)
-            self.weights.append(size + MEMBER_COST)
-            self.offsets.append(offset)
-        return not code
+    def take(self, source: int, data: bytes) -> None:
+        """Learn from a text of an archive that is re-packed, until its share is used up."""
+        texts, size = self._taken.get(source, (0, 0))
+        share = self._shares[source]
+        if texts < SAMPLE_TEXTS * share and size < SAMPLE_BYTES * share:
+            self._taken[source] = texts + 1, size + len(data)
+            self.learn(data)
 
-    def sample(self) -> list[int]:
-        """Positions of evenly spread texts, within the bounds on their number and bytes."""
-        count = len(self.indices)
-        wanted = max(1, min(count, SAMPLE_TEXTS, count * SAMPLE_BYTES // sum(self.weights)))
-        return [place * count // wanted for place in range(wanted)]
+    def sample(self, found: SetFiles) -> list[int]:
+        """Positions of evenly spread texts of the other sources, within the bounds on their number and bytes."""
+        share = 1 - sum(self._shares[source] for source in self._taken)
+        positions = [position for position in range(len(found.names)) if found.block(position) is None]
+        if not positions:
+            return []
+        count, weight = len(positions), sum(found.weights[position] for position in positions)
+        wanted = max(1, min(count, int(SAMPLE_TEXTS * share), int(count * SAMPLE_BYTES * share) // weight))
+        return [positions[place * count // wanted] for place in range(wanted)]
 
-    def learn(self, contents: Iterable[bytes]) -> None:
-        """Count the tokens of some files; bad ones are dropped and reported when they are encoded."""
-        batch: list[str | None] = []
-        for data in contents:
-            try:
-                batch.append(decode_text(data))
-            except BadInput:
-                continue
-            self.distinct.add(content_hash(data))
-            if len(batch) >= _BATCH_TEXTS:
-                self.counter.add_many(batch)
-                batch.clear()
-        self.counter.add_many(batch)
-
-    def require(self) -> None:
-        """Raise `BadDataset` when there is no text."""
-        if self.indices:
+    def learn(self, data: bytes) -> None:
+        """Count the tokens of one file."""
+        self.learnt += 1
+        try:
+            self._batch.append(decode_text(data))
+        except BadInput:
             return
-        refused = self.drops.total()
-        fix = "Put .txt files in one folder per class."
-        if refused.counts:
-            raise BadDataset(f"No text of {self.name!r} can be used: {describe_drops(refused)}.", fix)
-        raise BadDataset(f"{self.name!r} holds no texts.", fix)
+        self.distinct.add(content_hash(data))
+        if len(self._batch) >= _BATCH_TEXTS:
+            self.close()
+
+    def close(self) -> None:
+        """Count what is waiting."""
+        self.counter.add_many(self._batch)
+        self._batch.clear()
 
 
 def holds_texts(uploads: ObjectStore, files: Sequence[SourceFile], dataset: str) -> bool:
-    """Whether an upload is a set of text files: one archive or loose files, with texts, without images or tables.
+    """Whether an upload is a set of text files: archives and loose files, with texts, without images or tables.
 
     It reads names until the first image or table. Raises `BadArchive` for an archive that can't be trusted.
     """
-    if len(files) == 1 and files[0].key.casefold().endswith(ARCHIVE_SUFFIXES):
-        name = relative_name(files[0], dataset)
-        with open_source(uploads, files[0]) as stream:
-            return _are_texts(member.name for member in list_members(stream, name, files[0].size) if not member.code)
-    return _are_texts(name for file in files if not judge_name(name := relative_name(file, dataset))[0])
-
-
-def _are_texts(names: Iterable[str]) -> bool:
     found = False
-    for name in names:
-        if is_image_name(name) or name.casefold().endswith((*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)):
+    for name in _names(uploads, files, dataset):
+        if is_image_name(name) or name.casefold().endswith(TABLE_SUFFIXES):
             return False
         found = found or is_text_name(name)
     return found
 
 
-def plan_texts(
-    uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRequest, files: Sequence[SourceFile]
-) -> Plan:
-    """Plan a set of text files in class folders.
+def _names(uploads: ObjectStore, files: Sequence[SourceFile], dataset: str) -> Iterator[str]:
+    """Names of loose files, then of the members of archives."""
+    archives: list[tuple[str, SourceFile]] = []
+    for file in files:
+        name = relative_name(file, dataset)
+        if is_archive_name(name):
+            archives.append((name, file))
+        elif not judge_name(name)[0]:
+            yield name
+    for name, file in archives:
+        with open_source(uploads, file) as stream:
+            yield from (member.name for member in list_members(stream, name, file.size) if not member.code)
+
+
+def plan_texts(uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRequest, files: FileList) -> Plan:
+    """Plan a set of text files in class folders, in archives and loose.
 
     Raises:
-        BadArchive: The archive can't be trusted as a whole.
+        BadArchive: An archive that can't be trusted as a whole.
         BadDataset: No text, or not two classes.
         BadConfig: Something is asked for that texts can't give.
     """
-    _check_config(request.config)
-    if len(files) == 1 and files[0].key.casefold().endswith(ARCHIVE_SUFFIXES):
-        return _plan_archive(uploads, artifacts, request, files[0])
-    return _plan_objects(uploads, request, files)
-
-
-def _plan_archive(uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRequest, file: SourceFile) -> Plan:
-    name = relative_name(file, request.dataset)
-    texts = _Texts(name, request.config)
-    blocks: array[int] | None = None
-    with open_source(uploads, file) as stream:
-        if archive_format(stream, name) == "tar.gz":
-            blocks = array("q")
-            writer = BlockWriter(artifacts, DatasetKeys(request.dataset, request.version), 0)
-            texts.learn(_packed(texts, writer, blocks, read_members(stream, name, file.size, 0, _ALL)))
-            writer.close()
-            texts.require()
-        else:
-            for member in list_members(stream, name, file.size):
-                judged = (member.code, member.reason, member.fix)
-                texts.add(name, member.name, member.index, member.size, member.offset, judged)
-            texts.require()
-            wanted = {texts.indices[place] for place in texts.sample()}
-            texts.learnt = len(wanted)
-            first, last = texts.indices[0], max(wanted) + 1
-            members = read_members(stream, name, file.size, first, last, texts.offsets[0], wanted)
-            texts.learn(data for member, data in members if not member.code)
-    root, classes = classes_of(texts.folders, name, "texts")
-    spec = _spec(texts, classes)
-    items = tuple(
-        ArchiveSlice(
-            block=blocks[start] if blocks is not None else None,
-            first=start if blocks is not None else texts.indices[start],
-            last=stop if blocks is not None else texts.indices[stop - 1] + 1,
-            offset=texts.offsets[start],
-        )
-        for start, stop in _cut(texts, spec, request.config)
+    config, keys = request.config, DatasetKeys(request.dataset, request.version)
+    _check_config(config)
+    archives = [file.size for file in files if is_archive_name(relative_name(file, request.dataset))]
+    learner = _Learner(config, archives, sum(file.size for file in files))
+    texts = gather_files(uploads, artifacts, keys, files, FileKind(judge_text, take=learner.take))
+    _require(texts)
+    for data in sample_files(uploads, artifacts, keys, files, texts, learner.sample(texts)):
+        learner.learn(data)
+    learner.close()
+    folders = Counter(map(folder_of, texts.names))
+    root, classes = classes_of(folders, texts.name, "texts")
+    spec = _spec(texts, learner, classes)
+    sample_bytes = 4 * spec.tensor_shapes()["tokens"][0]
+    sides = find_sides(config.split, texts.names, {}, texts.name)
+    positions = np.flatnonzero(texts.keep_sided(np.arange(len(texts.names)), sides))
+    items, ranges = cut_files(texts, positions, sample_bytes, config.workers)
+    columns = {name: found[positions] for name, found in sides.columns.items()}
+    write_item_labels(artifacts, keys, np.array(texts.indices, np.int64)[positions], columns, ranges)
+    outside = sum(count for folder, count in folders.items() if class_of(folder, root) is None)
+    column = ColumnReport(
+        name=TEXT_COLUMN, role="text", type="text", missing=0, distinct=len(learner.distinct), distinct_exact=False
     )
-    return _finish(request, texts, spec, root, items, file)
-
-
-def _plan_objects(uploads: ObjectStore, request: DatasetRequest, files: Sequence[SourceFile]) -> Plan:
-    texts = _Texts(request.dataset, request.config)
-    for index, file in enumerate(files):
-        name = relative_name(file, request.dataset)
-        texts.add(request.dataset, name, index, file.size, 0, judge_name(name))
-    texts.require()
-    root, classes = classes_of(texts.folders, request.dataset, "texts")
-    chosen = [files[texts.indices[place]] for place in texts.sample()]
-    texts.learnt = len(chosen)
-    texts.learn(read_ahead(uploads, chosen))
-    spec = _spec(texts, classes)
-    items = tuple(
-        ObjectSlice(first=texts.indices[start], last=texts.indices[stop - 1] + 1)
-        for start, stop in _cut(texts, spec, request.config)
+    return Plan(
+        dataset=request.dataset,
+        version=request.version,
+        config=config,
+        spec=spec,
+        source=texts.archives[0] if texts.alone else None,
+        sources=() if texts.alone else tuple(texts.archives),
+        source_name=texts.name,
+        root=root,
+        folders=tuple(texts.folders) if any(texts.folders) else (),
+        items=items,
+        drops=texts.drops.total(),
+        columns=(column,),
+        inferred=tuple(sorted(["task", "target", *(["text.length"] if config.text.length is None else [])])),
+        warnings=(*_warnings(texts, learner, config, outside), *sides.warnings),
     )
-    return _finish(request, texts, spec, root, items, None)
 
 
-def _packed(
-    texts: _Texts, writer: BlockWriter, blocks: array[int], members: Iterator[tuple[Member, bytes]]
-) -> Iterator[bytes]:
-    """Pack the texts of an archive that can't be entered in the middle; gives those to learn the vocabulary from."""
-    size = 0
-    for member, data in members:
-        judged = (member.code, member.reason, member.fix)
-        if not texts.add(texts.name, member.name, member.index, member.size, 0, judged):
-            continue
-        block, texts.offsets[-1] = writer.add(member.name, data)
-        blocks.append(block)
-        if texts.learnt < SAMPLE_TEXTS and size < SAMPLE_BYTES:
-            texts.learnt += 1
-            size += len(data)
-            yield data
+def _require(texts: SetFiles) -> None:
+    """Raise `BadDataset` when there is no text."""
+    if texts.names:
+        return
+    refused = texts.drops.total()
+    fix = "Put .txt files in one folder per class."
+    if refused.counts:
+        raise BadDataset(f"No text of {texts.name!r} can be used: {describe_drops(refused)}.", fix)
+    raise BadDataset(f"{texts.name!r} holds no texts.", fix)
 
 
 def _check_config(config: DatasetConfig) -> None:
@@ -229,57 +200,23 @@ def _check_config(config: DatasetConfig) -> None:
         )
 
 
-def _spec(texts: _Texts, classes: list[str]) -> PreprocessingSpec:
-    if not texts.counter.texts:
+def _spec(texts: SetFiles, learner: _Learner, classes: list[str]) -> PreprocessingSpec:
+    if not learner.counter.texts:
         raise BadDataset(
             f"None of the files sampled from {texts.name!r} is text.", "Check that they open in a text editor."
         )
     return PreprocessingSpec(
         kind="table",
-        table=TableInput(texts=(texts.counter.column(TEXT_COLUMN),)),
+        table=TableInput(texts=(learner.counter.column(TEXT_COLUMN),)),
         target=TargetSpec(task="classification", classes=tuple(sort_naturally(classes))),
     )
 
 
-def _cut(texts: _Texts, spec: PreprocessingSpec, config: DatasetConfig) -> list[tuple[int, int]]:
-    sample_bytes = 4 * spec.tensor_shapes()["tokens"][0]
-    pieces = count_items(len(texts.weights), sum(texts.weights), sample_bytes, config.workers)
-    return cut_evenly(texts.weights, pieces)
-
-
-def _finish(
-    request: DatasetRequest,
-    texts: _Texts,
-    spec: PreprocessingSpec,
-    root: str,
-    items: tuple[ArchiveSlice | ObjectSlice, ...],
-    file: SourceFile | None,
-) -> Plan:
-    warnings: list[str] = []
-    outside = sum(count for folder, count in texts.folders.items() if class_of(folder, root) is None)
+def _warnings(texts: SetFiles, learner: _Learner, config: DatasetConfig, outside: int) -> Iterator[str]:
     if outside:
-        warnings.append(f"{outside:,} texts lie outside class folders and are left out.")
-    if texts.learnt < len(texts.indices):
-        learnt = "length" if request.config.text.buckets else "vocabulary"
-        warnings.append(f"The {learnt} comes from {texts.learnt:,} of {len(texts.indices):,} texts.")
-    if texts.counter.error:
-        warnings.append(
-            f"Of very many different tokens, those that occur up to {texts.counter.error:,} times may lack."
-        )
-    column = ColumnReport(
-        name=TEXT_COLUMN, role="text", type="text", missing=0, distinct=len(texts.distinct), distinct_exact=False
-    )
-    return Plan(
-        dataset=request.dataset,
-        version=request.version,
-        config=request.config,
-        spec=spec,
-        source=file,
-        source_name=texts.name,
-        root=root,
-        items=items,
-        drops=texts.drops.total(),
-        columns=(column,),
-        inferred=tuple(sorted(["task", "target", *(["text.length"] if request.config.text.length is None else [])])),
-        warnings=tuple(warnings),
-    )
+        yield f"{outside:,} texts lie outside class folders and are left out."
+    if learner.learnt < len(texts.names):
+        learnt = "length" if config.text.buckets else "vocabulary"
+        yield f"The {learnt} comes from {learner.learnt:,} of {len(texts.names):,} texts."
+    if learner.counter.error:
+        yield f"Of very many different tokens, those that occur up to {learner.counter.error:,} times may lack."

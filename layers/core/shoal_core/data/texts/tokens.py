@@ -26,11 +26,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.texts.ascii import spread_ascii
-from shoal_core.data.texts.packed import TokenTable, batches, pack_tokens
+from shoal_core.data.texts.packed import PackedTokens, TokenTable, batches, pack_tokens
+from shoal_core.data.texts.spreading import pack_words, spread_words
+from shoal_core.data.texts.wordpiece import encode_wordpieces
 
 if TYPE_CHECKING:
-    from shoal_core.data.cleaning_config import TextConfig, TokenUnit
+    from shoal_core.data.cleaning_config import TextConfig
+    from shoal_core.data.config_types import TokenUnit
     from shoal_core.data.spec import TextColumn
 
 PADDING = 0
@@ -100,7 +102,9 @@ def token_text(text: str, rules: TextColumn | TextConfig) -> str:
 
 
 def token_texts(texts: Sequence[str | None], rules: TextColumn | TextConfig) -> list[str | None]:
-    """`token_text` of many texts; None stays None."""
+    """`token_text` of many texts; None stays None, and so do texts of word pieces, which have rules of their own."""
+    if rules.unit == "wordpiece":
+        return list(texts)
     found: list[str | None] = list(_token_texts([text or "" for text in texts], rules))
     for index, text in enumerate(texts):
         if text is None:
@@ -109,22 +113,25 @@ def token_texts(texts: Sequence[str | None], rules: TextColumn | TextConfig) -> 
 
 
 def _token_texts(texts: Sequence[str], rules: TextColumn | TextConfig) -> list[str]:
-    found = [""] * len(texts)
-    plain: list[int] = []
-    for index, text in enumerate(texts):
-        if text.isascii() and rules.unit == "word":
-            plain.append(index)
-        else:
-            found[index] = " ".join(_replace(_normalize(text, rules), spread=rules.unit == "word").split())
-    for start, stop in batches(texts, plain):
-        chosen = plain[start:stop]
-        spread = spread_ascii([texts[index] for index in chosen], rules.lowercase)
-        for index, text in zip(chosen, spread, strict=True):
-            found[index] = text
+    if rules.unit != "word":
+        return [" ".join(_replace(_normalize(text, rules), spread=False).split()) for text in texts]
+    found: list[str] = []
+    for start, stop in batches(texts):
+        found += spread_words(_prepared(texts[start:stop], rules), rules.lowercase)
     return found
 
 
-def split_tokens(found: str, unit: TokenUnit, limit: int | None = None) -> list[str]:
+def pack_texts(texts: Sequence[str], rules: TextColumn | TextConfig) -> PackedTokens:
+    """The words of texts: those of their token texts, which aren't made."""
+    return pack_words(_prepared(texts, rules), rules.lowercase)
+
+
+def _prepared(texts: Sequence[str], rules: TextColumn | TextConfig) -> list[str]:
+    """Texts in which only ASCII is left to be told apart."""
+    return [text if text.isascii() else _replace(_normalize(text, rules), spread=True) for text in texts]
+
+
+def split_tokens(found: str, unit: TokenUnit | Literal["wordpiece"], limit: int | None = None) -> list[str]:
     """The tokens of a token text, only the first `limit` of them when it is given."""
     if unit == "word":
         if limit is None:
@@ -152,6 +159,8 @@ def encode_texts(texts: Sequence[str | None], column: TextColumn) -> NDArray[np.
 
 def encode_token_texts(found: Sequence[str | None], column: TextColumn) -> NDArray[np.int32]:
     """`encode_texts` of texts that already are token texts, for who needs those as well (to hash them)."""
+    if column.unit == "wordpiece":
+        return encode_wordpieces(found, column)
     texts = [text or "" for text in found]
     if column.buckets or column.unit == "character":
         return _encode_one_by_one(texts, column)
@@ -203,10 +212,13 @@ def _bounded_marks(text: str) -> str:
 
 
 def _replace(text: str, *, spread: bool) -> str:
-    """The text without format characters, with spaces for controls, and (`spread`) around tokens of one character."""
+    """The text without format characters, with spaces for controls, and (`spread`) around tokens of one character.
+
+    With `spread`, ASCII stays as it is: see `spreading`.
+    """
     changes: dict[str, str] = {}
     for char in set(text):
-        if char == " ":
+        if char == " " or (spread and char < "\x80"):
             continue
         kind = _KINDS[char]
         if kind == "alone":

@@ -14,7 +14,6 @@ What holds of the vocabulary:
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,8 +21,8 @@ import numpy as np
 
 from shoal_core.data.cleaning_config import MAX_TOKENS, TextConfig
 from shoal_core.data.spec import TextColumn
-from shoal_core.data.texts.packed import TokenTable, batches, pack_tokens
-from shoal_core.data.texts.tokens import count_ids, split_tokens, token_text, token_texts
+from shoal_core.data.texts.packed import TokenTable, batches
+from shoal_core.data.texts.tokens import count_ids, pack_texts, split_tokens, token_text, token_texts
 
 MAX_DISTINCT = 500_000
 KEPT_DISTINCT = 250_000
@@ -73,12 +72,13 @@ class TokenCounter:
     def add_many(self, texts: Sequence[str | None]) -> None:
         """Count texts, one after the other; the same as `add` of each, and much faster."""
         present = [text for text in texts if text is not None]
+        # Order matters only where tokens are forgotten, and there texts are counted one by one.
         for start, stop in batches(present):
-            found = [text or "" for text in token_texts(present[start:stop], self._config)]
-            if self._config.unit == "word" and self._add_batch(found):
+            batch = present[start:stop]
+            if self._config.unit == "word" and self._add_batch(batch):
                 continue
-            for text in found:
-                self._add_token_text(text)
+            for text in token_texts(batch, self._config):
+                self._add_token_text(text or "")
 
     def _add_token_text(self, text: str) -> None:
         tokens = split_tokens(text, self._config.unit)
@@ -91,16 +91,19 @@ class TokenCounter:
         self._forget()
 
     def _add_batch(self, texts: list[str]) -> bool:
-        """Count token texts of words; False (and nothing counted) when tokens might have to be forgotten in between."""
-        packed = pack_tokens(texts)
-        new: Counter[str] = Counter()
+        """Count texts of words; False (and nothing counted) when tokens might have to be forgotten in between."""
+        packed = pack_texts(texts, self._config)
         if self._config.buckets is None:
             numbers = self._table.find(packed)
-            new.update(token for token in packed.take(numbers < 0).texts() if len(token) <= MAX_TOKEN_LENGTH)
-            if len(self._counts) + len(new) > MAX_DISTINCT:
+            strange = packed.take((numbers < 0) & (packed.sizes <= MAX_TOKEN_LENGTH)).texts()
+            # Where letters take several bytes, more of those may be few enough.
+            longer = packed.take((numbers < 0) & (packed.sizes > MAX_TOKEN_LENGTH)).texts()
+            strange += [token for token in longer if len(token) <= MAX_TOKEN_LENGTH]
+            room = MAX_DISTINCT - len(self._counts)
+            if len(strange) > room and len(set(strange) - self._counts.keys()) > room:
                 return False
             self._fast += np.bincount(numbers[numbers >= 0], minlength=len(self._known))
-            self._counts.update(new)
+            self._counts.update(strange)
             if len(self._counts) > _GROWTH * len(self._known) + _FIRST_TABLE:
                 self._settle()
                 self._known = list(self._counts)
@@ -155,8 +158,12 @@ class TokenCounter:
 
     def _most_frequent(self, limit: int) -> list[str]:
         self._settle()
-        ordered = sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0]))
-        return [token for token, _ in itertools.islice(ordered, limit)]
+        found = list(self._counts.items())
+        if len(found) > limit:
+            counts = np.fromiter(self._counts.values(), np.int64, len(found))
+            least = int(np.partition(counts, -limit)[-limit])
+            found = [entry for entry in found if entry[1] >= least]
+        return [token for token, _ in sorted(found, key=lambda entry: (-entry[1], entry[0]))[:limit]]
 
     def _forget(self) -> None:
         if len(self._counts) <= MAX_DISTINCT:

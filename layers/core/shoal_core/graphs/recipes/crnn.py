@@ -55,7 +55,8 @@ def build(config: CrnnConfig, signature: NetworkSignature, seed: int) -> Forward
     if signature.image is not None:
         sources = [_line(network, config, signature)]
     else:
-        sources = [_shortened(network, config, steps) for steps in all_steps(network, signature, "crnn", config.width)]
+        found = all_steps(network, signature, "crnn", config.width, config.embedding_above)
+        sources = [_shortened(network, config, steps) for steps in found]
     both = config.directions == 2
     features = [
         recurrent(network, steps, config.cell, config.units, 1, both=both, pooling=config.pooling) for steps in sources

@@ -14,7 +14,6 @@ from shoal_core.graphs.forward import BATCH
 from shoal_core.graphs.recipes.network import Network
 from shoal_core.graphs.signature import (
     MIN_IMAGE_SIDE,
-    CategoriesInput,
     ImageInput,
     NetworkSignature,
     NumbersInput,
@@ -83,7 +82,7 @@ def all_features(network: Network, signature: NetworkSignature, embedding_above:
     if signature.image is not None:
         features.append(network.flatten(image_features(network, signature.image)))
     if signature.sequence is not None:
-        features.append(network.flatten(sequence_features(network, signature.sequence)))
+        features.append(network.flatten(sequence_features(network, signature.sequence, embedding_above)))
     if signature.tokens is not None:
         features += [text_bag(network, text, text_width) for text in texts(network, signature.tokens)]
     return joined(network, [*features, *table_features(network, signature, embedding_above)])
@@ -95,7 +94,7 @@ def table_features(network: Network, signature: NetworkSignature, embedding_abov
     if signature.numbers is not None:
         features += number_features(network, signature.numbers)
     if signature.categories is not None:
-        features += category_features(network, signature.categories, embedding_above)
+        features += category_features(network, signature.categories.cardinalities, embedding_above)
     return features
 
 
@@ -105,10 +104,18 @@ def number_features(network: Network, numbers: NumbersInput) -> list[str]:
     return _number_parts(network, raw, numbers)
 
 
-def sequence_features(network: Network, sequence: SequenceInput) -> str:
-    """`sequence` float32 [N, T, F], filled, clipped and standardised, with 1 or 0 for missing behind: [N, T, F']."""
-    raw = network.graph.input(SEQUENCE, TensorProto.FLOAT, (BATCH, sequence.steps, sequence.columns))
-    parts = _number_parts(network, raw, sequence)
+def sequence_features(network: Network, sequence: SequenceInput, embedding_above: int) -> str:
+    """What a window holds, step by step: float32 [N, T, F'].
+
+    `sequence` float32 [N, T, F], filled, clipped and standardised, with 1 or 0 for missing behind; then `categories`
+    int64 [N, T, K] as `category_features` has them.
+    """
+    parts: list[str] = []
+    if sequence.columns:
+        raw = network.graph.input(SEQUENCE, TensorProto.FLOAT, (BATCH, sequence.steps, sequence.columns))
+        parts += _number_parts(network, raw, sequence)
+    if sequence.cardinalities:
+        parts += category_features(network, sequence.cardinalities, embedding_above, (sequence.steps,))
     return parts[0] if len(parts) == 1 else network.graph.emit("Concat", *parts, axis=2)
 
 
@@ -133,20 +140,22 @@ def _number_parts(network: Network, raw: str, columns: NumbersInput | SequenceIn
     return parts
 
 
-def category_features(network: Network, categories: CategoriesInput, embedding_above: int) -> list[str]:
-    """`categories` int64 [N, K]: one-hot for each small column, a trainable embedding for each one above the bound.
+def category_features(
+    network: Network, cardinalities: Sequence[int], embedding_above: int, steps: tuple[int, ...] = ()
+) -> list[str]:
+    """`categories` int64 [N, *steps, K]: one-hot for each small column, a trainable embedding above the bound.
 
     A code that training didn't know counts as 0, which means missing or unknown.
     """
     graph = network.graph
-    raw = graph.input(CATEGORIES, TensorProto.INT64, (BATCH, len(categories.cardinalities)))
-    limits = graph.constant(np.asarray(categories.cardinalities, dtype=np.int64))
+    raw = graph.input(CATEGORIES, TensorProto.INT64, (BATCH, *steps, len(cardinalities)))
+    limits = graph.constant(np.asarray(cardinalities, dtype=np.int64))
     zero = graph.constant(np.asarray(0, dtype=np.int64))
     known = graph.emit("And", graph.emit("GreaterOrEqual", raw, zero), graph.emit("Less", raw, limits))
     codes = graph.emit("Where", known, raw, zero)
     features = []
-    for column, cardinality in enumerate(categories.cardinalities):
-        code = graph.emit("Gather", codes, graph.constant(np.asarray(column, dtype=np.int64)), axis=1)
+    for column, cardinality in enumerate(cardinalities):
+        code = graph.emit("Gather", codes, graph.constant(np.asarray(column, dtype=np.int64)), axis=1 + len(steps))
         if cardinality > embedding_above:
             name = f"categories{column}"
             features.append(network.embedding(code, name, cardinality, embedding_width(cardinality)))

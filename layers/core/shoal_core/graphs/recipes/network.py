@@ -16,6 +16,8 @@ from shoal_core.graphs.shapes import product
 from shoal_core.graphs.signature import NetworkSignature, Regression
 
 Cell = Literal["lstm", "gru"]
+OUTPUT = "output"
+"""The last layer's name."""
 _GATES: dict[Cell, int] = {"lstm": 4, "gru": 3}
 
 
@@ -147,7 +149,7 @@ class Network:
     def answer(self, x: str, signature: NetworkSignature) -> ForwardGraph:
         """The last layer, and the finished graph."""
         output = PREDICTION if isinstance(signature.task, Regression) else LOGITS
-        raw = self.dense(x, "output", signature.outputs, init="glorot")
+        raw = self.dense(x, OUTPUT, signature.outputs, init="glorot")
         self.graph.output(self.graph.emit("Identity", raw, output=output))
         model = self.graph.build("forward")
         return ForwardGraph(model, tuple(self._initial), dict(self._initial), dict(self._buffers))

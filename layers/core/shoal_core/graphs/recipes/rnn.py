@@ -56,7 +56,7 @@ def build(config: RnnConfig, signature: NetworkSignature, seed: int) -> ForwardG
             both=config.directions == 2,
             pooling=config.pooling,
         )
-        for steps in all_steps(network, signature, "rnn", config.width)
+        for steps in all_steps(network, signature, "rnn", config.width, config.embedding_above)
     ]
     features += table_features(network, signature, config.embedding_above)
     return network.answer(joined(network, features), signature)

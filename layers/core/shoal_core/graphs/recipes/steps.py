@@ -34,14 +34,23 @@ class Steps:
     mask: str | None
 
 
-def all_steps(network: Network, signature: NetworkSignature, recipe: str, width: int) -> list[Steps]:
+def all_steps(
+    network: Network, signature: NetworkSignature, recipe: str, width: int, embedding_above: int
+) -> list[Steps]:
     """The sequence of a network, or its texts as embeddings of `width`.
+
+    Args:
+        network: The graph in the making.
+        signature: What the network sees.
+        recipe: Its name, for errors.
+        width: Of a token's embedding.
+        embedding_above: See `category_features`.
 
     Raises:
         BadConfig: if the input is neither.
     """
     if signature.sequence is not None:
-        return [Steps("sequence", sequence_features(network, signature.sequence), None)]
+        return [Steps("sequence", sequence_features(network, signature.sequence, embedding_above), None)]
     if signature.tokens is None:
         raise BadConfig(f"Recipe {recipe!r} needs texts or sequences.", "Use recipe 'mlp'.")
     found = []

@@ -43,7 +43,7 @@ def build(config: TextCnnConfig, signature: NetworkSignature, seed: int) -> Forw
     """
     network = Network(seed)
     features = []
-    for steps in all_steps(network, signature, "text-cnn", config.width):
+    for steps in all_steps(network, signature, "text-cnn", config.width, config.embedding_above):
         for index, kernel in enumerate(config.kernels):
             name = f"{steps.name}.convolution{index}"
             features.append(pooled(network, convolved(network, steps, name, config.channels, kernel), "max"))

@@ -55,7 +55,7 @@ def build(config: TransformerConfig, signature: NetworkSignature, seed: int) -> 
     """
     network = Network(seed)
     features = []
-    for steps in all_steps(network, signature, "transformer", config.width):
+    for steps in all_steps(network, signature, "transformer", config.width, config.embedding_above):
         steps = _placed(network, config, steps)
         for layer in range(config.layers):
             steps = _layer(network, config, steps, f"{steps.name}.layer{layer}")

@@ -1,5 +1,6 @@
 """Handlers that tell the tests of the embedded cloud what they were given; the folder above the code is the board."""
 
+import base64
 import json
 import os
 import time
@@ -15,6 +16,24 @@ def note(name, value):
 
 def record(event, context):
     note("events.jsonl", event)
+
+
+def consume(event, context):
+    """Notes the texts it gets. `kill` kills it; `once …` fails the first time, `never` every time."""
+    failures = []
+    for entry in event["Records"]:
+        text = base64.b64decode(entry["kinesis"]["data"]).decode() if "kinesis" in entry else entry["body"]
+        if text == "kill":
+            os._exit(1)
+        tried = BOARD / f"tried-{text.replace(' ', '-')}"
+        if text == "never" or (text.startswith("once") and not tried.exists()):
+            tried.touch()
+            failures.append(entry["kinesis"]["sequenceNumber"] if "kinesis" in entry else entry["messageId"])
+            if "kinesis" in entry:
+                break
+            continue
+        note("consumed.jsonl", text)
+    return {"batchItemFailures": [{"itemIdentifier": each} for each in failures]}
 
 
 def step(event, context):

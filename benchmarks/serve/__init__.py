@@ -1,0 +1,1 @@
+"""Serving beside its peers: see `__main__`."""

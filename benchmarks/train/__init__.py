@@ -1,0 +1,1 @@
+"""Training beside PyTorch: the same networks, data, batch and threads."""

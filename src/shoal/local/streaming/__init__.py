@@ -1,0 +1,1 @@
+"""Kinesis' records, and the pollers that bring records and messages to functions as event source mappings do."""
