@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import requests
@@ -19,8 +19,13 @@ from urllib3.util.retry import Retry
 
 from shoal.errors import BadRequest, ConnectionFailed, NotAuthorised, NotFound, ServiceFailed, ShoalError, from_response
 
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse
+
 CONNECT_SECONDS = 5
 READ_SECONDS = 35  # an HTTP API answers within 30 s or not at all
+LONGEST_WAIT = 60
+"""Seconds that an answer may ask to wait before the request is repeated."""
 ASKING = ("/predict", "/infer")
 """How the paths of requests end that ask a model, which changes nothing."""
 OUTPUTS = ("Bucket", "ApiUrl", "TokenSecretArn")
@@ -31,6 +36,15 @@ DENIED = (
     "ExpiredToken",
     "InvalidClientTokenId",
 )
+
+
+class _Patience(Retry):
+    """Waits as long as an answer's `Retry-After` asks, up to a minute: that of a monthly limit may be weeks."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        """Seconds to wait; None, so hardly any, where they are too many: the answer is told soon, then."""
+        seconds = super().get_retry_after(response)
+        return seconds if seconds is not None and seconds <= LONGEST_WAIT else None
 
 
 @dataclass(frozen=True)
@@ -69,17 +83,13 @@ class Connection:
 
     @cached_property
     def _repeating(self) -> requests.Session:
-        """For reads, and for predictions, which change nothing: a function that dies answers with 500.
-
-        A limit that is used up is told at once: its `Retry-After` may be the rest of a month.
-        """
-        again = Retry(
+        """For reads, and for predictions, which change nothing: a function that dies answers with 500."""
+        again = _Patience(
             total=3,
             backoff_factor=0.1,
             status_forcelist=(500, 502, 503, 504),
             allowed_methods=None,
             raise_on_status=False,
-            respect_retry_after_header=False,
         )
         return self._session_with(again)
 

@@ -124,9 +124,9 @@ def from_response(status: int, body: bytes, request: str) -> ShoalError:
     """
     reason, fix = _details(body)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        # The gateway says only "Unauthorized" or "Forbidden", which helps nobody.
+        # The gateway says only "Unauthorized" or "Forbidden", which helps nobody; the API names the scope that lacks.
         return NotAuthorised(
-            f"The API refused the token ({status}, {request}).",
+            reason if fix else f"The API refused the token ({status}, {request}).",
             fix or "Connect again: the token is read anew from .shoal/cloud.json or the stack's secret.",
         )
     if not fix and status in _GATEWAY:

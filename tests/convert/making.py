@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -104,6 +107,27 @@ def tensorflow(folder: Path, penguins: Path) -> None:
     two.export(folder / "two")
 
 
+class _Writes:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (self.path, "w"))
+
+
+def _poison(program: Path, target: Path) -> None:
+    """The same program, whose example inputs are a pickle that executes something."""
+    import torch
+
+    inputs = io.BytesIO()
+    torch.save(((_Writes(target.with_suffix(".executed")),), {}), inputs)
+    with zipfile.ZipFile(program) as source, zipfile.ZipFile(target, "w") as poisoned:
+        for name in source.namelist():
+            poisoned.writestr(name, inputs.getvalue() if "sample_inputs" in name else source.read(name))
+
+
 def pytorch(folder: Path, penguins: Path) -> None:
     import torch
 
@@ -114,6 +138,7 @@ def pytorch(folder: Path, penguins: Path) -> None:
     image = torch.rand(2, 3, 8, 8)
     free = ({0: torch.export.Dim("batch")},)
     torch.export.save(torch.export.export(network, (image,), dynamic_shapes=free), folder / "network.pt2")
+    _poison(folder / "network.pt2", folder / "pickle.pt2")
     torch.jit.save(torch.jit.trace(network, image), folder / "script.pt")
     torch.save(network.state_dict(), folder / "weights.pth")
 

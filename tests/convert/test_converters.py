@@ -108,6 +108,12 @@ def test_a_pickle_is_loaded_only_if_it_is_trusted(trees: Path) -> None:
     assert converted(trees / "logistic.joblib", trust=True).outputs[1].answers == "probabilities"
 
 
+def test_a_pickle_in_a_program_is_loaded_only_if_it_is_trusted(pytorch: Path) -> None:
+    with pytest.raises(ConversionFailed, match=r"pickle\.pt2 holds a pickle of more than tensors"):
+        convert(pytorch / "pickle.pt2", pytorch / "out.onnx")
+    assert not (pytorch / "pickle.executed").exists()
+
+
 @pytest.mark.parametrize("name", ["several.json", "two.json", "number.json", "number.ubj"])
 def test_xgboost(trees: Path, name: str) -> None:
     converted(trees / name)

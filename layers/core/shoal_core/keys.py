@@ -27,6 +27,8 @@ runs/<run>/settings.json  the resolved settings
            checkpoints/checkpoint-000012.safetensors
            averages/average-000012.safetensors          the weights' moving average, where the run has one
            updates/round-000012/update-000.safetensors
+           lost/round-000012/lost-000.safetensors       what rounding lost of a small update, for the next one
+           origin.json                                  the run whose weights a warm start takes
            rounds/round-000012.json                     metrics of one round, written after its checkpoint
            evaluation/shard-00000.json, evaluation.json
            evaluation/champion-000001/shard-00000.json  the version in production on the same samples

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from shoal.local.lifecycle import Status, make_home
 from shoal_core.errors import Conflict, NotFound, ShoalError
@@ -34,6 +34,7 @@ STACK_NAME = "shoal"
 ACCESS_KEY_ID = "shoal"
 SECRET_ACCESS_KEY = "shoal-local"  # noqa: S105 - nothing checks signatures on the loopback interface
 TEMPLATE = "template.yaml"
+LOCK_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -142,11 +143,20 @@ def _status(cloud: Cloud, folder: Path, began: float) -> Status:
 def _only_one(home: Path) -> Iterator[None]:
     """Hold the folder's lock. Raises `Conflict` when another process does."""
     with (home / "cloud.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(f"A cloud already runs in {str(home)!r}.", "Stop it with `shoal down`.") from None
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _taken(lock):
+            if time.monotonic() > deadline:
+                raise Conflict(f"A cloud already runs in {str(home)!r}.", "Stop it with `shoal down`.")
+            time.sleep(0.01)  # somebody may only be looking whether it is held
         yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

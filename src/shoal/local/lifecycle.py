@@ -138,6 +138,7 @@ def up(
 def _start_process(folder: Path, port: int | None, api_port: int | None) -> Status:
     home = make_home(folder)
     (home / "failure.json").unlink(missing_ok=True)
+    forget_stopped(home)
     command = [sys.executable, "-m", "shoal.local.daemon", "--folder", str(folder)]
     command += [] if port is None else ["--port", str(port)]
     command += [] if api_port is None else ["--api-port", str(api_port)]
@@ -198,6 +199,16 @@ def status(folder: Path | str = ".") -> Status | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if _locked(home) else None
+
+
+def forget_stopped(home: Path) -> None:
+    """Delete what a killed cloud left: the next one takes its lock, and would pass for it until it is ready."""
+    with (home / "cloud.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return  # one runs, or is starting
+        (home / "cloud.json").unlink(missing_ok=True)
 
 
 def _locked(home: Path) -> bool:

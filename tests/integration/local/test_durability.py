@@ -167,3 +167,14 @@ def test_a_template_that_isnt_honoured_is_refused_by_name(stopped_cloud):
     with pytest.raises(lifecycle.CloudFailed, match="Hope"):
         stopped_cloud.up()
     assert lifecycle.status(stopped_cloud.folder) is None
+
+
+def test_what_a_killed_cloud_left_is_forgotten_and_a_running_one_isnt(stopped_cloud):
+    stopped_cloud.up()
+    path = lifecycle.home_of(stopped_cloud.folder) / "cloud.json"
+    lifecycle.forget_stopped(path.parent)
+    assert path.exists()
+    stopped_cloud.kill()
+    assert path.exists()
+    lifecycle.forget_stopped(path.parent)
+    assert not path.exists()

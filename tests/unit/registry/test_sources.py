@@ -309,6 +309,15 @@ def test_a_source_that_the_stack_may_not_read_tells_which_parameter_to_set(monke
         next(scans.SourceTables().pages("things", 0, 1, None))
 
 
+def test_a_table_that_is_gone_is_named_whatever_dynamodb_calls_that() -> None:
+    from shoal_core.aws.scans import SourceTables
+    from shoal_core.errors import NotFound
+
+    for ask in (SourceTables().size, SourceTables().is_recoverable):
+        with pytest.raises(NotFound, match="DynamoDB table 'nobody' doesn't exist"):
+            ask("nobody")
+
+
 def rule_state() -> str:
     return str(boto3.client("events", region_name=REGION).describe_rule(Name="read-sources")["State"])
 

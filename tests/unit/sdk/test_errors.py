@@ -24,6 +24,13 @@ def test_a_refused_token_is_explained(status):
     assert str(status) in error.reason and error.fix
 
 
+def test_a_scope_that_lacks_is_named():
+    problem = {"detail": "Token 'abc' lacks the scope 'predict:x'.", "fix": "Use a token that has it."}
+    error = errors.from_response(403, json.dumps(problem).encode(), "POST /models/x/predict")
+    assert isinstance(error, errors.NotAuthorised)
+    assert error.reason == problem["detail"] and error.fix == problem["fix"]
+
+
 @pytest.mark.parametrize(("status", "message"), [(413, "Request Too Long"), (429, "Too Many Requests")])
 def test_what_the_gateway_says_by_itself_gets_a_fix(status, message):
     error = errors.from_response(status, json.dumps({"message": message}).encode(), "POST /models/x/predict")

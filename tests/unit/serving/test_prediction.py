@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.errors import BadRequest, BadTable
+from shoal_core.errors import BadRequest, BadTable, TooLarge
 from shoal_core.graphs.export import export_model
 from shoal_core.graphs.recipes import build_forward, default_config
 from shoal_core.graphs.signature import (
@@ -24,6 +27,7 @@ from shoal_core.graphs.signature import (
 from shoal_core.graphs.training_step import forward_with_parameters
 from shoal_core.serving.prediction import predict
 from shoal_core.serving.sessions import ServedModel, session_of
+from tests.unit.serving.pipelines.models import halves_model, halves_spec
 from tests.unit.training.datasets import profile_spec, sequence_spec, text_spec
 
 TEXTS = NetworkSignature(
@@ -116,6 +120,17 @@ def test_what_a_text_model_expects_is_told(texts):
     with pytest.raises(BadRequest) as caught:
         predict(texts, b"", "application/json")
     assert 'text/plain, or JSON {"instances": [{"text": "..."}]}' in caught.value.fix
+
+
+def test_small_files_dont_fill_the_memory_when_they_are_decoded(monkeypatch):
+    data = io.BytesIO()
+    Image.new("L", (1, 1)).save(data, "PNG")
+    model = ServedModel("halves", 1, halves_spec(), session_of(halves_model(), 1769), 0)
+    image = {"b64": base64.b64encode(data.getvalue()).decode()}
+    monkeypatch.setattr("shoal_core.serving.prediction.MAX_PIXEL_BYTES", 40)
+    assert len(ask(model, [image, image])) == 2
+    with pytest.raises(TooLarge, match=r"3 images.*2 are allowed"):
+        ask(model, [image] * 3)
 
 
 def test_padding_and_length_reach_the_model(texts):

@@ -15,6 +15,8 @@ from shoal_core.errors import BadConfig, NotFound, NotPermitted
 from shoal_core.registry.source_exports import ExportState
 
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied"})
+# Backups and exports name it otherwise than tables do.
+_MISSING = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
 Cursor = dict[str, Any]
 Page = tuple[list[Mapping[str, Any]], Cursor | None]
 
@@ -102,7 +104,7 @@ def _named(table: str) -> Iterator[None]:
         with service_errors(f"DynamoDB table {table!r}"):
             yield
     except ClientError as error:
-        if error_code(error) == "ResourceNotFoundException":
+        if error_code(error) in _MISSING:
             raise NotFound(
                 f"DynamoDB table {table!r} doesn't exist.", "Name a table of the stack's account and region."
             ) from error

@@ -198,7 +198,8 @@ def _lines(name: str, read_file: Callable[[str], bytes]) -> tuple[str, ...]:
     if "/" in name or name.startswith("."):
         raise BadConfig(f"{FILE} names the file {name!r}.", f"Name a file beside {FILE}.")
     try:
-        lines = read_file(name).decode("utf-8-sig").splitlines()
+        # Not splitlines(): a token may be one of the other characters that it takes for the end of a line.
+        lines = read_file(name).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise BadConfig(f"{name!r} isn't UTF-8 text.", "Save it as UTF-8, one name a line.") from error
     while lines and not lines[-1].strip():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.errors import BadInput, BadRequest
+from shoal_core.errors import BadInput, BadRequest, TooLarge
 from shoal_core.serving.instances import MAX_INSTANCES, decoded, expected, only_text, read_instances
 from shoal_core.serving.sessions import ServedModel, outputs
 
@@ -20,6 +20,8 @@ __all__ = ["MAX_INSTANCES", "answers", "predict", "predict_each", "raw_instance"
 
 THRESHOLD = 0.5
 """Of several labels, those apply that are at least as likely as this: as the metrics have it."""
+MAX_PIXEL_BYTES = 256 * 1024**2
+"""Of one request's images as the model takes them: files of a hundred bytes may be as large as any when they are."""
 
 
 def predict(model: ServedModel, body: bytes, content_type: str, top: int | None = None) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def predict(model: ServedModel, body: bytes, content_type: str, top: int | None 
         model gives several numbers).
 
     Raises:
-        BadInput: The body doesn't hold what the model takes; names the instance and the fix.
+        BadInput: The body doesn't hold what the model takes; names the instance and the fix. `TooLarge` for more
+            images than fit into memory.
     """
     result = outputs(model, _tensors(model.spec, body, content_type))
     found = answers(model.spec, result)
@@ -68,6 +71,12 @@ def _tensors(spec: PreprocessingSpec, body: bytes, content_type: str) -> dict[st
         return spec.encode_windows(instances)
     if len(instances) == 1 and isinstance(instances[0].get("bytes"), bytes):
         return {"image": spec.encode_image(instances[0]["bytes"])[np.newaxis]}
+    most = max(1, MAX_PIXEL_BYTES // math.prod(spec.tensor_shapes()["image"]))
+    if len(instances) > most:
+        raise TooLarge(
+            f"The request has {len(instances):,} images; of those that this model takes, {most:,} are allowed.",
+            "Send them in several requests.",
+        )
     return {"image": np.stack([_image(spec, entry, f"Instance {number}") for number, entry in enumerate(instances, 1)])}
 
 

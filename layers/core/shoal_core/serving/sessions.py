@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.errors import BadConfig, NotFound
+from shoal_core.errors import BadConfig, BadRequest, NotFound
 from shoal_core.keys import ModelKeys
 from shoal_core.registry.routing import Aliases, require
 from shoal_core.serving.protocol import TensorInfo
@@ -209,7 +210,19 @@ class ModelCache:
 
 
 def outputs(model: ServedModel, tensors: dict[str, Any], name: str | None = None) -> Any:  # noqa: ANN401 - an array
-    """Run a batch: `probabilities` float32 [N, classes] or `value` float32 [N], or the output of that name."""
+    """Run a batch: `probabilities` float32 [N, classes] or `value` float32 [N], or the output of that name.
+
+    Raises:
+        BadRequest: A model made elsewhere can't take these values, such as an index beyond its table.
+    """
+    try:
+        return _run(model, tensors, name)
+    except (Fail, InvalidArgument, RuntimeException) as error:
+        told = " ".join(str(error).split())[:400]
+        raise BadRequest(f"Model {model.name!r} can't answer: {told}.", "Send values that the model knows.") from error
+
+
+def _run(model: ServedModel, tensors: dict[str, Any], name: str | None) -> Any:  # noqa: ANN401 - an array
     size = model.fixed_batch
     names = None if name is None else [name]
     if size is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +18,8 @@ _NEEDS_CODE = (
     "Weights alone don't say what to do with them: call `shoal.export(module, example)` where the module is made, or "
     "save the module with torch.export.save (.pt2)."
 )
+_ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+"""Set, torch.load unpickles nothing but tensors, even where torch.export.load asks it to, as for example inputs."""
 
 
 def convert(request: Request) -> dict[str, Any]:
@@ -34,7 +38,14 @@ def _is_script(request: Request) -> bool:
 
 
 def _program(request: Request) -> dict[str, Any]:
-    program = torch.export.load(request.source)
+    os.environ[_ONLY_WEIGHTS] = "0" if request.trust else "1"
+    try:
+        program = torch.export.load(request.source)
+    except pickle.UnpicklingError as error:
+        raise Refused(
+            f"{request.source.name} holds a pickle of more than tensors, which loading would execute.",
+            "If you made it, or trust who did, add --trust.",
+        ) from error
     kept = program.example_inputs
     args = list(kept[0]) if kept else []
     if not args or (kept and kept[1]):

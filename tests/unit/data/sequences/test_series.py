@@ -149,6 +149,19 @@ def test_a_series_is_shared_by_items_that_each_cut_a_part(monkeypatch):
     assert as_samples(encode(shared)[0]) == expected
 
 
+def test_series_are_shared_by_no_more_items_than_there_may_be(monkeypatch):
+    rows = rows_of(3, 100)
+    expected = as_samples(encode(case_of(rows))[0])
+    window_bytes = 80  # four rows of three numbers and a category
+    planning = "shoal_core.data.sequences.planning"
+    monkeypatch.setattr(f"{planning}.ENCODED_BYTES", 300 * window_bytes // 8 + 1)
+    assert len(case_of(rows).plan().items) > 4
+    monkeypatch.setattr(f"{planning}.MAX_ITEMS", 4)
+    shared = case_of(rows)
+    assert len(shared.plan().items) <= 4
+    assert as_samples(encode(shared)[0]) == expected
+
+
 def test_all_windows_of_an_id_are_on_one_side():
     case = case_of(rows_of(60, 20))
     assert case.plan().config.split.group == "shop" and "split.group" in case.plan().inferred

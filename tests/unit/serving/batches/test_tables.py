@@ -22,7 +22,9 @@ from shoal_core.errors import BadDataset, BadTable, NotFound
 from shoal_core.serving.batches.columns import AnswerColumns
 from shoal_core.serving.batches.plan import read_plan
 from shoal_core.serving.prediction import predict
-from tests.unit.serving.batches.jobs import KEYS, Job, served
+from shoal_core.serving.sessions import ServedModel, session_of
+from tests.unit.serving.batches.jobs import KEYS, MODELS, Job, served
+from tests.unit.serving.pipelines.models import picky_model
 
 COLUMNS = ["id", "x0", "x1", "x2", "x3"]
 
@@ -265,6 +267,20 @@ def test_a_large_table_is_cut_into_pieces_of_about_16_mb() -> None:
     plan = read_plan(job.artifacts, KEYS)
     sizes = [piece.stop - piece.start for piece in plan.pieces if isinstance(piece, TableSlice)]
     assert max(sizes) - min(sizes) < 100_000 and sum(sizes) == len(job.uploads.objects["batch/model/job/data.csv"])
+
+
+def test_a_row_that_the_model_itself_refuses_is_an_error_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ServedModel("lines", 1, MODELS["lines"][0], session_of(picky_model(), 1769), 0)
+    sent = [[f"r{index}", str(index % 4), "0", "0", "0"] for index in range(300)]
+    sent[7][1] = sent[299][1] = "9"
+    job = Job("lines", {"data.csv": table(sent)})
+    monkeypatch.setattr(job, "version", lambda name, version: model)
+    manifest = job.run()
+    assert (manifest.records, manifest.codes) == (300, {"not_answered": 2})
+    found = job.rows()
+    assert [row["id"] for row in found if row["error"]] == ["r7", "r299"]
+    assert "can't answer" in found[7]["error_reason"] and found[7]["error_fix"]
+    assert [row["value"] for row in found[:7]] == ["10.0", "11.0", "12.0", "13.0", "10.0", "11.0", "12.0"]
 
 
 def test_a_column_that_differs_in_the_size_of_its_letters_is_taken(tmp_path: Path) -> None:

@@ -81,6 +81,20 @@ def encoder_model(pieces: int) -> bytes:
     )
 
 
+def picky_model() -> bytes:
+    """numbers float [N, 4] -> a value [N] that is looked up by the first number: only 0 to 3 are there."""
+    return model(
+        [
+            helper.make_node("Gather", ["numbers", "first"], ["column"], axis=1),
+            helper.make_node("Cast", ["column"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "index"], ["value"]),
+        ],
+        [helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["batch"])],
+        {"first": np.array(0), "table": np.array([10, 11, 12, 13], np.float32)},
+    )
+
+
 def halves_spec() -> PreprocessingSpec:
     image = ImageInput(height=SIDE, width=SIDE, channels=1)
     target = TargetSpec(task="classification", classes=("left", "right"))

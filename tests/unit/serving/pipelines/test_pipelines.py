@@ -201,6 +201,18 @@ def test_a_vocabulary_has_its_frame():
         read_pipeline(EMBED, lambda name: b"a\nb\n")
 
 
+def test_a_vocabulary_in_the_pipeline_has_its_frame_too():
+    with pytest.raises(BadConfig, match=r"The vocabulary has no line '\[CLS\]'"):
+        read_pipeline(EMBED.replace(b"vocab.txt", b"[good, bad]"), vocabulary)
+
+
+def test_only_line_breaks_end_a_line_of_a_vocabulary():
+    words = ("[UNK]", FIRST, LAST, "\x85", "\u2028", "good")
+    text = read_pipeline(EMBED, lambda name: "\r\n".join(words).encode() + b"\r\n").input.text
+    assert text is not None
+    assert text.vocabulary == words
+
+
 def test_an_empty_mask_takes_the_whole_image(shelf):
     deploy(shelf, "find", FIND)
     answer = predict(shelf.models.production("find"), photo(0, 0), "image/png")

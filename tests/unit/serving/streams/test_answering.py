@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shoal_core.errors import Unavailable
+from shoal_core.keys import ModelKeys
 from shoal_core.serving import prediction
 from shoal_core.serving.prediction import predict
 from shoal_core.serving.streams.answering import Outcome, answer_records
 from shoal_core.serving.streams.records import records_of
+from tests.unit.serving.pipelines.models import picky_model
 from tests.unit.serving.streams.gear import NOW, PLACE, Catalog, ask, kinesis_entry, message, models, record, sqs_entry
+from tests.unit.training.datasets import table_spec
 
 
 def outcomes(*found) -> list[Outcome]:
@@ -141,6 +145,27 @@ def test_a_batch_is_one_run_of_each_model(monkeypatch):
     )
     assert sorted(runs) == ["blobs", "reviews"]
     assert [answer(each)["id"] for each in found[:90]] == [f"r{number}" for number in range(90)]
+
+
+def test_what_only_the_model_refuses_dies_alone():
+    cache = models()
+    cache.artifacts.write(ModelKeys("lines", 2).onnx, picky_model())
+    cache.artifacts.write(ModelKeys("lines", 2).spec, table_spec(4, 0).encode())
+    cache.catalog.extra = {"lines"}
+    asked = [b'{"model": "lines", "row": {"x0": %d}}' % (9 if number == 5 else number % 4) for number in range(12)]
+    found = answer_records([record(number, data) for number, data in enumerate(asked)], cache, lambda: NOW)
+    assert [number for number, each in enumerate(found) if each.death is not None] == [5]
+    assert "Model 'lines' can't answer" in found[5].death.reason
+    assert [answer(each)["predictions"][0]["value"] for each in found[6:8]] == [12, 13]
+
+
+def test_records_wait_while_a_pipelines_model_cant_be_read(monkeypatch):
+    def away(*_: object) -> None:
+        raise Unavailable("S3 isn't available.")
+
+    monkeypatch.setattr("shoal_core.serving.streams.answering.predict_each", away)
+    found = outcomes(record(1, ask(1)), record(2, ask(2)))
+    assert all(each.waits is not None and each.death is None for each in found)
 
 
 def test_records_wait_while_a_service_is_down():

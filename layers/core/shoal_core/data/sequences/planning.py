@@ -177,7 +177,8 @@ def _items(survey: _Survey, form: SequenceInput, config: DatasetConfig, name: st
             "Raise `sequence.stride`, so that windows overlap less.",
         )
     pieces = count_items(windows, survey.rows * width * 4, window_bytes, config.workers)
-    items: list[SequenceSlice] = []
+    ranges: list[tuple[int, int]] = []
+    loads: list[float] = []
     for first, last in cut_evenly(survey.buckets.tolist(), pieces):
         rows = int(survey.buckets[first:last].sum())
         if not rows:
@@ -187,6 +188,20 @@ def _items(survey: _Survey, form: SequenceInput, config: DatasetConfig, name: st
                 f"{name!r} has a series, or a few, of {rows:,} rows with {width} columns: too many to be read at once.",
                 f"Keep it to {MAX_ITEM_CELLS // width:,} rows, or give parts of it different ids.",
             )
-        parts = max(1, math.ceil(rows / form.stride * window_bytes / (2 * ENCODED_BYTES)))
-        items += [SequenceSlice(first=first, last=last, part=part, parts=parts) for part in range(parts)]
-    return tuple(items)
+        ranges.append((first, last))
+        loads.append(rows / form.stride * window_bytes)
+    return tuple(
+        SequenceSlice(first=first, last=last, part=part, parts=parts)
+        for (first, last), parts in zip(ranges, _shares(loads), strict=True)
+        for part in range(parts)
+    )
+
+
+def _shares(loads: Sequence[float]) -> list[int]:
+    """How many items share each range of so many bytes: of 128 MB, or more where that made over `MAX_ITEMS` items."""
+    most = 2.0 * ENCODED_BYTES
+    while True:
+        shares = [max(1, math.ceil(load / most)) for load in loads]
+        if sum(shares) <= MAX_ITEMS:
+            return shares
+        most *= 1.1

@@ -8,8 +8,9 @@ were made elsewhere; data sets have `tokens.py`, which needs no vocabulary of so
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,8 @@ def encode_wordpieces(texts: Sequence[str | None], column: TextColumn) -> NDArra
     places = _places(column.vocabulary)
     encoded = np.full((len(texts), column.length), _PADDING, np.int32)
     for row, text in zip(encoded, texts, strict=True):
-        pieces = [FIRST, *split_pieces(text or "", column.vocabulary, column.lowercase)][: column.length - 1]
+        found = itertools.islice(_split(text or "", column.lowercase, places), column.length)
+        pieces = [FIRST, *found][: column.length - 1]
         ids = [places[piece] for piece in (*pieces, LAST)]
         row[: len(ids)] = ids
     return encoded
@@ -50,8 +52,7 @@ def encode_wordpieces(texts: Sequence[str | None], column: TextColumn) -> NDArra
 
 def split_pieces(text: str, vocabulary: tuple[str, ...], lowercase: bool) -> list[str]:
     """The pieces of a text, `[UNK]` for a word that the vocabulary can't make up."""
-    places = _places(vocabulary)
-    return [piece for word in split_words(text, lowercase) for piece in _pieces(word, places)]
+    return list(_split(text, lowercase, _places(vocabulary)))
 
 
 def split_words(text: str, lowercase: bool) -> list[str]:
@@ -61,6 +62,10 @@ def split_words(text: str, lowercase: bool) -> list[str]:
         plain = unicodedata.normalize("NFD", cleaned)
         cleaned = "".join(char for char in plain if unicodedata.category(char) != "Mn").lower()
     return "".join(f" {char} " if _is_punctuation(char) else char for char in cleaned).split()
+
+
+def _split(text: str, lowercase: bool, places: dict[str, int]) -> Iterator[str]:
+    return (piece for word in split_words(text, lowercase) for piece in _pieces(word, places))
 
 
 def _pieces(word: str, places: dict[str, int]) -> list[str]:

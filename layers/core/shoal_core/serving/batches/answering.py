@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shoal_core.errors import BadInput
+from shoal_core.serving.batches.tally import RecordError
 from shoal_core.serving.prediction import answers
 from shoal_core.serving.sessions import ServedModel, outputs
 
@@ -37,16 +39,24 @@ class Answering:
         shape = self.model.session.get_outputs()[0].shape
         return self.model.spec.target.task == "regression" and len(shape) > 1 and shape[1:] != [1]
 
-    def answer(self, tensors: dict[str, NDArray[Any]], rows: int) -> list[Answer]:
-        """One answer per row, as `prediction.answers` has them."""
-        if not rows:
-            return []
-        step = self.run_rows
-        found = [
-            self._run({name: tensor[start : start + step] for name, tensor in tensors.items()}, min(step, rows - start))
-            for start in range(0, rows, step)
+    def answer(self, tensors: dict[str, NDArray[Any]], rows: int) -> list[Answer | RecordError]:
+        """One outcome per row: an answer as `prediction.answers` has it, or why the model can't give one."""
+        return [
+            outcome
+            for start in range(0, rows, self.run_rows)
+            for outcome in self._outcomes(tensors, start, min(start + self.run_rows, rows))
         ]
-        return answers(self.model.spec, np.concatenate(found), self._probabilities)
+
+    def _outcomes(self, tensors: dict[str, NDArray[Any]], start: int, stop: int) -> list[Answer | RecordError]:
+        """Of one run; where the model refuses it, of its halves, so that a bad row stands alone."""
+        try:
+            result = self._run({name: tensor[start:stop] for name, tensor in tensors.items()}, stop - start)
+        except BadInput as error:
+            if stop - start == 1:
+                return [RecordError("not_answered", error.reason, error.fix)]
+            middle = (start + stop) // 2
+            return self._outcomes(tensors, start, middle) + self._outcomes(tensors, middle, stop)
+        return list(answers(self.model.spec, result, self._probabilities))
 
     def _run(self, tensors: dict[str, NDArray[Any]], rows: int) -> NDArray[np.float32]:
         missing = self.run_rows - rows

@@ -114,10 +114,10 @@ def _lines(waiting: list[tuple[str, RecordError | None]], batch: _Batch, answeri
     found = iter(answering.answer(*batch.take()))
     lines: list[bytes] = []
     for name, error in waiting:
-        if error is None:
-            tally.good(1)
-            lines.append(record_line({"file": name}, next(found)))
+        outcome = next(found) if error is None else error
+        if isinstance(outcome, RecordError):
+            tally.bad(name, "", outcome)
         else:
-            tally.bad(name, "", error)
-            lines.append(record_line({"file": name}, error))
+            tally.good(1)
+        lines.append(record_line({"file": name}, outcome))
     return b"".join(line + b"\n" for line in lines)

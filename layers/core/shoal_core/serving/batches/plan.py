@@ -28,7 +28,7 @@ class BatchPlan(_Model):
     """`plan.json`.
 
     `version` and `digest` (sha256 of its model.onnx or pipeline.json) are pinned here, so that a switch midway mixes
-    nothing. `sources` are the tables or archives, `formats` how each table is read; loose files are listed by `inputs.json`.
+    nothing. `sources` are the tables or archives, `formats` how each table is read; `inputs.json` lists loose files.
     `run_rows` is how many records one run of the model takes: always that many, so that what is answered of a record
     doesn't depend on how many others came with it.
     """

@@ -249,9 +249,13 @@ def read_pipeline(data: bytes, read_file: Callable[[str], bytes]) -> Pipeline:
     except ValidationError as error:
         raise _bad_field(error) from error
     text = found.input.text
-    if text is None or not isinstance(text.vocabulary, str):
+    if text is None:
         return found
-    words = _vocabulary(text.vocabulary, read_file)
+    words = _vocabulary(text.vocabulary, read_file) if isinstance(text.vocabulary, str) else text.vocabulary
+    missing = [piece for piece in (FIRST, LAST, UNKNOWN_PIECE) if piece not in words]
+    if missing:
+        name = repr(text.vocabulary) if isinstance(text.vocabulary, str) else "The vocabulary"
+        raise BadConfig(f"{name} has no line {missing[0]!r}.", "Use the vocab.txt that the encoder came with.")
     kept = found.input.model_copy(update={"text": text.model_copy(update={"vocabulary": words})})
     return found.model_copy(update={"input": kept})
 
@@ -275,13 +279,11 @@ def _vocabulary(name: str, read_file: Callable[[str], bytes]) -> tuple[str, ...]
     if "/" in name or name.startswith("."):
         raise BadConfig(f"{FILE} names the file {name!r}.", f"Name a file beside {FILE}.")
     try:
-        words = tuple(read_file(name).decode().splitlines())
+        text = read_file(name).decode()
     except UnicodeDecodeError as error:
         raise BadConfig(f"{name!r} isn't UTF-8 text.", "Save it as UTF-8, one piece a line.") from error
-    missing = [piece for piece in (FIRST, LAST, UNKNOWN_PIECE) if piece not in words]
-    if missing:
-        raise BadConfig(f"{name!r} has no line {missing[0]!r}.", "Use the vocab.txt that the encoder came with.")
-    return words
+    # Not splitlines(): a piece may be one of the other characters that it takes for the end of a line.
+    return tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
 
 
 def _bad_field(error: ValidationError, prefix: str = "") -> BadConfig:

@@ -72,6 +72,16 @@ class _Group:
         self.instances += instances
         self.ends.append(len(self.instances))
 
+    def halves(self) -> tuple[_Group, _Group]:
+        """The first and the second half of the records."""
+        middle = len(self.outcomes) // 2
+        cut = self.ends[middle - 1]
+        second = [end - cut for end in self.ends[middle:]]
+        return (
+            _Group(self.model, self.outcomes[:middle], self.instances[:cut], self.ends[:middle]),
+            _Group(self.model, self.outcomes[middle:], self.instances[cut:], second),
+        )
+
 
 def answer_records(records: Sequence[Record], models: ModelCache, clock: Callable[[], str]) -> list[Outcome]:
     """The outcome of every record, in their order.
@@ -83,16 +93,33 @@ def answer_records(records: Sequence[Record], models: ModelCache, clock: Callabl
     """
     outcomes = [_read(record) for record in records]
     for group in _groups(outcomes, models):
+        _answer(group, clock)
+    return outcomes
+
+
+def _answer(group: _Group, clock: Callable[[], str]) -> None:
+    """Settle a group's records; where its model refuses them together, half by half, so that poison dies alone."""
+    try:
         predictions = [
             prediction
             for part in _parts(group.model.spec, group.instances)
             for prediction in predict_each(group.model, part)
         ]
-        start, now = 0, clock()
-        for outcome, stop in zip(group.outcomes, group.ends, strict=True):
-            _settle(outcome, group.model, predictions[start:stop], now)
-            start = stop
-    return outcomes
+    except Unavailable as error:  # a pipeline's model can't be read now
+        for outcome in group.outcomes:
+            outcome.waits = error
+        return
+    except (BadInput, NotFound) as error:
+        if len(group.outcomes) == 1:
+            group.outcomes[0].death = error
+        else:
+            for half in group.halves():
+                _answer(half, clock)
+        return
+    start, now = 0, clock()
+    for outcome, stop in zip(group.outcomes, group.ends, strict=True):
+        _settle(outcome, group.model, predictions[start:stop], now)
+        start = stop
 
 
 def _read(record: Record) -> Outcome:
