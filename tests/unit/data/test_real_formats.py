@@ -87,8 +87,9 @@ def parquet(rows_per_group: int) -> Callable[[], bytes]:
     def make() -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "flights.parquet"
-            table = duckdb.read_csv(str(real_data.FLIGHTS))
-            table.write_parquet(str(path), row_group_size=rows_per_group, compression="zstd")
+            with duckdb.connect() as connection:
+                table = connection.read_csv(str(real_data.FLIGHTS))
+                table.write_parquet(str(path), row_group_size=rows_per_group, compression="zstd")
             return path.read_bytes()
 
     return make

@@ -101,11 +101,11 @@ def test_rows_of_texts_get_their_vectors_in_every_format() -> None:
 
 def test_vectors_of_parquet_are_texts(tmp_path: Path) -> None:
     source, target = tmp_path / "data.parquet", tmp_path / "found.parquet"
-    duckdb.execute(f"COPY (SELECT 'good' AS text, 1 AS \"Value\") TO '{source}' (FORMAT parquet)")
+    duckdb.connect().execute(f"COPY (SELECT 'good' AS text, 1 AS \"Value\") TO '{source}' (FORMAT parquet)")
     job = PipelineJob(EMBED, {"data.parquet": source.read_bytes()})
     job.run()
     target.write_bytes(job.output())
-    found = duckdb.execute("SELECT * FROM read_parquet(?)", [str(target)])
+    found = duckdb.connect().execute("SELECT * FROM read_parquet(?)", [str(target)])
     assert [column[0] for column in found.description or []][:3] == ["text", "Value", "predicted_value"]
     assert len(json.loads(found.fetchall()[0][2])) == len(WORDS)
 

@@ -286,11 +286,11 @@ def test_a_row_that_the_model_itself_refuses_is_an_error_record(monkeypatch: pyt
 def test_a_column_that_differs_in_the_size_of_its_letters_is_taken(tmp_path: Path) -> None:
     source, target = tmp_path / "data.parquet", tmp_path / "found.parquet"
     query = "SELECT 1.0 AS x0, 2.0 AS x1, 3.0 AS x2, 4.0 AS x3, 'mine' AS \"Label\", 'mine' AS \"PROBABILITY_A\""
-    duckdb.execute(f"COPY ({query}) TO '{source}' (FORMAT parquet)")
+    duckdb.connect().execute(f"COPY ({query}) TO '{source}' (FORMAT parquet)")
     job = Job("blobs", {"data.parquet": source.read_bytes()}, probabilities="all")
     job.run()
     target.write_bytes(job.output())
-    found = duckdb.execute("SELECT * FROM read_parquet(?)", [str(target)])
+    found = duckdb.connect().execute("SELECT * FROM read_parquet(?)", [str(target)])
     names = [column[0] for column in found.description or []]
     assert names[4:8] == ["Label", "PROBABILITY_A", "predicted_label", "probability"]
 
