@@ -34,7 +34,7 @@ CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
 )
-REQUESTS_PER_OPERATION = 8
+REQUESTS_PER_OPERATION = 4
 ROWS = list(csv.DictReader(io.StringIO(PENGUINS.decode())))[:5]
 ROW = {name: value for name, value in ROWS[0].items() if name != "species"}
 

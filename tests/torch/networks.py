@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ def features(signature: NetworkSignature, tensors: Mapping[str, np.ndarray], par
         mean, std = (torch.tensor(x).reshape(1, -1, 1, 1) for x in (signature.image.mean, signature.image.std))
         return (torch.from_numpy(tensors["image"]).float() - mean) / torch.where(std > 0, std, 1)
     if signature.sequence is not None:
-        return numbers(torch.from_numpy(tensors["sequence"]), signature.sequence)
+        return torch.cat(seen_by_step(signature, tensors, parameters), -1)
     columns = []
     if signature.tokens is not None:
         columns += [bag(x.ids, x.mask, parameters[f"{x.name}.tokens.table"]) for x in texts(signature, tensors)]
@@ -72,11 +72,32 @@ def beside(
     if signature.numbers is not None:
         columns.append(numbers(torch.from_numpy(tensors["numbers"]), signature.numbers))
     if signature.categories is not None:
-        codes = torch.from_numpy(tensors["categories"])
-        for index, size in enumerate(signature.categories.cardinalities):
-            code = torch.where((codes[:, index] >= 0) & (codes[:, index] < size), codes[:, index], 0)
-            table = parameters.get(f"categories{index}.table")
-            columns.append(F.one_hot(code, size).float() if table is None else F.embedding(code, table))
+        columns += categories(tensors, signature.categories.cardinalities, parameters)
+    return columns
+
+
+def seen_by_step(
+    signature: NetworkSignature, tensors: Mapping[str, np.ndarray], parameters: Parameters
+) -> list[torch.Tensor]:
+    """Numbers and categories of each step of a window."""
+    columns = []
+    if signature.sequence.mean:
+        columns.append(numbers(torch.from_numpy(tensors["sequence"]), signature.sequence))
+    if signature.sequence.cardinalities:
+        columns += categories(tensors, signature.sequence.cardinalities, parameters)
+    return columns
+
+
+def categories(
+    tensors: Mapping[str, np.ndarray], cardinalities: Sequence[int], parameters: Parameters
+) -> list[torch.Tensor]:
+    """One-hot, or embeddings where there is a table; codes on the last axis."""
+    codes = torch.from_numpy(tensors["categories"])
+    columns = []
+    for index, size in enumerate(cardinalities):
+        code = torch.where((codes[..., index] >= 0) & (codes[..., index] < size), codes[..., index], 0)
+        table = parameters.get(f"categories{index}.table")
+        columns.append(F.one_hot(code, size).float() if table is None else F.embedding(code, table))
     return columns
 
 
