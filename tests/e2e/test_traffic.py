@@ -23,6 +23,8 @@ GOOD = "target: species\nrounds: 2\ntraining: {epochs: 4}\ncard: {owner: birders
 WORSE = "target: species\nrounds: 1\ntraining: {epochs: 1, learning_rate: 0.000001}\n"
 THIRD = "target: species\nrounds: 2\ntraining: {epochs: 3}\npromote: {mode: never}\n"
 PATIENCE = 60.0
+# A worker asks the catalog for the aliases again after two seconds (docs/lifecycle.md).
+ALIASES_KNOWN_SECONDS = 2.5
 MODEL = "waders"
 
 
@@ -143,6 +145,7 @@ def test_a_key_meets_one_version_of_a_split(waders: LocalCloud) -> None:
 
         until(every_key_meets_one)
     waders.shoal("ab", MODEL, "--stop")
+    time.sleep(ALIASES_KNOWN_SECONDS)
 
 
 def test_a_shadow_is_compared_and_never_returned(waders: LocalCloud) -> None:
