@@ -195,6 +195,16 @@ def test_a_load_that_takes_too_long_is_waited_for():
     assert served(traffic, "a") == 2
 
 
+def test_after_a_rest_the_version_before_answers_no_more():
+    store, clock, catalog = Slow(files(), ModelKeys("m", 2).onnx), Clock(), Catalog()
+    traffic = Traffic(cache(catalog, store, clock), Recorded())
+    assert served(traffic, "a") == 1
+    catalog.known = Aliases(2)
+    clock.now += 60
+    threading.Timer(0.05, store.go.set).start()
+    assert served(traffic, "a") == 2
+
+
 def test_aliases_are_asked_for_every_few_seconds_only():
     clock, catalog = Clock(), Catalog()
     traffic = Traffic(cache(catalog, clock=clock), Recorded())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -113,9 +114,13 @@ class ModelCache:
     def aliases(self, name: str) -> Aliases:
         """A model's aliases, at most seconds old. Raises `NotFound` when there is no such model."""
         known = self._aliases.get(name)
-        if known is None or self.clock() - known[0] > ALIAS_SECONDS:
+        age = self.clock() - known[0] if known else math.inf
+        if known is None or age > ALIAS_SECONDS:
             known = (self.clock(), self.catalog.aliases(name))
             self._aliases[name] = known
+            if age > ALIAS_SECONDS + SWITCH_SECONDS:
+                # After a rest nobody knows how long ago the switch was: the version before has had its time.
+                self._served.pop(name, None)
         return known[1]
 
     def forget_aliases(self) -> None:
