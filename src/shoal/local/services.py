@@ -38,6 +38,20 @@ class _Handler(MotoRequestHandler):
         _log.debug(message, *args)
 
 
+class _Dispatcher(DomainDispatcherApplication):
+    """Moto's dispatcher; it would list moto's folders and try every service's patterns, one request at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._backends: dict[str | None, str | None] = {}
+
+    def get_backend_for_host(self, host: str | None) -> str | None:
+        """The service that a host name stands for, looked up once; there are as many names as services."""
+        if host not in self._backends:
+            self._backends[host] = super().get_backend_for_host(host)
+        return self._backends[host]
+
+
 def moto_application(port: int) -> WsgiApp:
     """Moto's WSGI application, with Step Functions' interpreter on.
 
@@ -49,7 +63,7 @@ def moto_application(port: int) -> WsgiApp:
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", HOST]))
     default_user_config["stepfunctions"]["execute_state_machine"] = True
-    app: WsgiApp = DomainDispatcherApplication(create_backend_app)
+    app: WsgiApp = _Dispatcher()
     return app
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from shoal.local.compute.events import EventQueue
 from shoal.local.compute.fleet import Fleet
 from shoal.local.compute.pending import PendingEvents
 from shoal.local.compute.reports import trace_header
+from shoal.local.compute.sampling import Sampler
 from shoal.local.compute.spec import (
     INIT_SECONDS,
     MAX_ASYNC_BYTES,
@@ -87,6 +89,7 @@ class LambdaService:
         self._retry_time_scale = retry_time_scale
         self._scratch = scratch
         self._specs: dict[str, FunctionSpec] = {}
+        self._samplers: defaultdict[str, Sampler] = defaultdict(Sampler)
         self._waiting: set[asyncio.Future[InvokeResult]] = set()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -262,7 +265,7 @@ class LambdaService:
         if self._fleet is None:
             raise ServiceStopped("The Lambda service isn't running.", "Start it first.")
         future: asyncio.Future[InvokeResult] = asyncio.get_running_loop().create_future()
-        trace = trace_header(self._specs[name].tracing)
+        trace = trace_header(self._specs[name].tracing and self._samplers[name].takes_next())
         self._waiting.add(future)
         try:
             self._fleet.submit(name, Invocation(request_id, payload, trace, future, client_context))

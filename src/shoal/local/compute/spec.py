@@ -56,7 +56,7 @@ class FunctionSpec:
         max_event_age_s: How old an asynchronous event may get before it's given up, 60 to 21,600.
         on_failure: ARN of the queue that failed asynchronous events go to; `LambdaService` only passes it on.
         log_group: The log group's name, `/aws/lambda/NAME` by default on AWS.
-        tracing: Whether X-Ray tracing is active (`Sampled=1` in the trace header).
+        tracing: Whether X-Ray tracing is active: `Sampled=1` in the trace header of sampled invocations.
     """
 
     name: str

@@ -154,7 +154,9 @@ FUNCTION = ResourceType(
         "Layers": Property("folders with Python packages are on the worker's import path, in their order"),
         "ReservedConcurrentExecutions": Property("bounds the function's workers"),
         "SnapStart.ApplyOn": Property("nothing is snapshotted here", only=("None",)),
-        "TracingConfig.Mode": Property("Active: the trace header is sampled", only=("Active", "PassThrough")),
+        "TracingConfig.Mode": Property(
+            "Active: one invocation a second is sampled, and 5 % of the others", only=("Active", "PassThrough")
+        ),
         "LoggingConfig.LogGroup": Property("the log group of the function"),
         "Tags": recorded("accepted; nothing here reads them"),
     },
