@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from tests.e2e.bad_files import (
     HEADER,
@@ -63,6 +64,27 @@ class GoesOn:
     warnings: tuple[str, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     config: bytes = QUICK
+
+
+# What goes through the whole cloud; the other uploads that go on differ in their bytes only, and go through the
+# handlers in the test's own process (tests/unit/functions/test_bad_uploads.py).
+THROUGH_THE_CLOUD = frozenset(
+    {"good", "unsafe-zip", "some-undecodable", "ragged", "odd-names", "long-unicode-key", "long-loose-keys"}
+)
+
+
+def require_told(case: GoesOn, report: dict[str, Any]) -> None:
+    """Assert that a report tells what was left out of an upload, and why."""
+    assert (report["kept"], report["drops"]["counts"]) == (case.kept, case.dropped)
+    examples = report["drops"]["examples"]
+    assert len(examples) == sum(case.dropped.values())
+    assert all(example["fix"] and example["place"] for example in examples)
+    for text in case.told:
+        assert any(text in example["reason"] for example in examples), examples
+    for text in case.warnings:
+        assert any(text in warning for warning in report["warnings"]), report["warnings"]
+    dropped = {column["name"]: column["reason"] for column in report["columns"] if column["role"] == "dropped"}
+    assert dropped == case.columns
 
 
 def failing() -> dict[str, Fails]:
