@@ -7,7 +7,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-em
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-torch test-convert test-sam-local test-clients check bench bench-data bench-serve bench-train build lock clean
+.PHONY: help demo up down test test-torch test-convert test-sam-local test-clients check bench bench-data bench-serve bench-train bench-quality build lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ down: .venv/run.stamp ## Stop the embedded cloud; data stays
 	@$(BIN)/shoal down
 
 test: .venv/dev.stamp .venv-sam/stamp ## Run all default tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/unit tests/infrastructure
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup tests/unit tests/infrastructure
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/integration tests/e2e
 
 test-torch: .venv-torch/stamp ## Compare gradients and training steps with PyTorch
@@ -55,8 +55,11 @@ bench-data: .venv/dev.stamp .venv-bench/stamp ## Measure: raw data to shards to 
 bench-serve: .venv/dev.stamp .venv-serve-fastapi/stamp .venv-serve-bentoml/stamp .venv-serve-mlserver/stamp ## Measure: serving, beside FastAPI, BentoML and MLServer
 	$(BIN)/python -m benchmarks.serve
 
-bench-train: .venv-torch/stamp ## Measure: training steps, start and memory beside PyTorch
-	.venv-torch/bin/python -m benchmarks.train
+bench-train: .venv-torch/stamp .venv-bench/stamp ## Measure: training beside PyTorch: steps, data, start, workers (hours; ARGS=--quick: minutes)
+	.venv-torch/bin/python -m benchmarks.train $(ARGS)
+
+bench-quality: .venv/dev.stamp .venv-bench/stamp .venv-torch/stamp ## Measure: how good models are, beside references (hours, goes on where it stopped; ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 build: .venv-sam/stamp ## Build functions and layers for AWS (ARCH=x86_64 or arm64)
 	ARCHITECTURE=$(ARCH) .venv-sam/bin/sam build --parameter-overrides Architecture=$(ARCH)

@@ -9,7 +9,7 @@ import platform
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,11 @@ def median_row(name: str, unit: str, ours: Sequence[float], peer: Sequence[float
     return Row(name, unit, statistics.median(ours), statistics.median(peer) if peer else None, goal, tuple(ours))
 
 
+def without_goals(rows: Sequence[Row]) -> list[Row]:
+    """The rows of a run that only shows that everything runs."""
+    return [replace(row, goal="") for row in rows]
+
+
 def percentile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that at least `share` (0 to 1) of all samples don't exceed (nearest rank)."""
     ordered = sorted(samples)
@@ -149,8 +154,10 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
 
 
-def save(name: str, command: str, rows: Sequence[Row], folder: Path = OUT) -> Path:
+def save(name: str, command: str, rows: Sequence[Row], folder: Path = OUT, origins: Sequence[str] = ()) -> Path:
     """Write `folder/NAME.json` whole or not at all; returns its path.
+
+    `origins` say where numbers come from that weren't measured in this very run, a line each.
 
     Raises:
         ValueError: Two rows of one name.
@@ -164,6 +171,8 @@ def save(name: str, command: str, rows: Sequence[Row], folder: Path = OUT) -> Pa
         "machine": machine(),
         "rows": [row.to_json() for row in rows],
     }
+    if origins:
+        document["origins"] = list(origins)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     temporary = folder / f".{name}.{os.getpid()}.tmp"

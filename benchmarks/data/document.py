@@ -1,6 +1,6 @@
 """Put measured numbers into docs/performance.md: `python -m benchmarks.data.document [benchmarks/out/serve.json]`.
 
-They go between the marks of their benchmark: `make bench-data` or `make bench-serve`.
+They go between the marks of their benchmark, such as `make bench-data`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def render(result: Mapping[str, Any], measured: str) -> str:
             met,
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [line for origin in result.get("origins", ()) for line in ("", f"Measured at {origin}.")]
     return "\n".join(lines)
 
 

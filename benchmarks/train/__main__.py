@@ -1,8 +1,9 @@
 """Training beside PyTorch, same networks, batch and threads: `make bench-train`.
 
-`.venv-torch/bin/python -m benchmarks.train [--only PART …] [--repeats N] [--quick]`. Steps are timed in turns, ours and
-PyTorch's, in the processor time of this process, which other work on the machine disturbs least. Nothing else should
-run on it meanwhile.
+`.venv-torch/bin/python -m benchmarks.train [--only PART …] [--repeats N] [--seeds N] [--at-once N] [--quick]`. Steps
+are timed in turns, ours and PyTorch's, in the processor time of this process, which other work on the machine disturbs
+least. Nothing else should run on it meanwhile. Accuracy by the number of workers is measured once and found again
+(`benchmarks/out/cells`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from benchmarks.results import Row, machine, machine_line, median_row, save, table
+from benchmarks.data.inputs import PEERS_PYTHON, Unavailable
+from benchmarks.quality.cells import origins
+from benchmarks.quality.measuring import Effort
+from benchmarks.quality.training import at_once
+from benchmarks.results import Row, machine, machine_line, median_row, save, table, without_goals
+from benchmarks.train import exchange, simulation
 from benchmarks.train.kept import KeptStepper, keep
 from benchmarks.train.networks import NETS, Batch
+from benchmarks.train.racing import racing_rows
+from benchmarks.train.throughput import throughput_rows
 from benchmarks.train.torch_steps import TorchStepper
+from benchmarks.train.workers import workers_rows
 
 BATCH = 64
 STEPS = 12
@@ -85,32 +96,94 @@ def _fresh(kind: str, name: str, folder: Path) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
+@dataclass
+class Session:
+    """What the parts share.
+
+    Attributes:
+        scratch: A folder.
+        repeats: Of timings.
+        effort: Of runs for accuracy.
+        seeds: Of those.
+        cells: What rows that weren't measured now come from.
+    """
+
+    scratch: Path
+    repeats: int
+    effort: Effort
+    seeds: int
+    cells: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def races(self) -> int:
+        """Runs to an accuracy take minutes: three of either side."""
+        return min(3, self.repeats)
+
+
+def accuracy_by_workers(session: Session) -> list[Row]:
+    """The rows of `workers`, one data set when it only has to run."""
+    only = {"only": ("cuts",)} if session.effort.quick else {}
+    rows, cells = workers_rows(session.effort, session.seeds, **only)
+    session.cells += cells
+    return rows
+
+
+def simulated(session: Session) -> list[Row]:
+    """The rows of `simulation`, from times that are measured first."""
+    folder = keep(STARTED[0], session.scratch / "simulated", BATCH)
+    start = statistics.median(_fresh("shoal", STARTED[0], folder)["seconds"] for _ in range(session.repeats))
+    rows, measured = simulation.measured_rows(STARTED[0], folder, 1, start, session.repeats)
+    embedded = simulation.embedded_link(measured.checkpoint)
+    rows.append(Row("a request of the embedded cloud's S3", "ms", 1000 * embedded.latency))
+    rows.append(Row("bandwidth of the embedded cloud's S3", "MB/s", embedded.bandwidth / 1e6))
+    return rows + simulation.simulation_rows(measured, [embedded, simulation.AWS])
+
+
+PARTS: Mapping[str, Callable[[Session], list[Row]]] = {
+    "steps-1": lambda session: step_rows(session.scratch, 1, session.repeats),
+    "steps-2": lambda session: step_rows(session.scratch, 2, session.repeats),
+    "start": lambda session: start_rows(session.scratch, session.repeats),
+    "data": lambda session: throughput_rows(session.scratch, session.races, quick=session.effort.quick),
+    "race": lambda session: racing_rows(session.scratch, session.races, quick=session.effort.quick),
+    "exchange": lambda session: exchange.exchange_rows(exchange.exchange_place(session.scratch, 1_024)),
+    "workers": accuracy_by_workers,
+    "simulation": simulated,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and save; returns 1 when a goal is missed."""
+    """Measure, print and save; returns 1 when a goal is missed or something couldn't be measured."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parts = {
-        "steps-1": lambda s, n: step_rows(s, 1, n),
-        "steps-2": lambda s, n: step_rows(s, 2, n),
-        "start": start_rows,
-    }
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--only", nargs="+", choices=list(parts), default=list(parts), metavar="PART", help=", ".join(parts)
-    )
+    names = list(PARTS)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="PART", help=", ".join(names))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="two repeats; written to train-quick.json")
+    parser.add_argument("--seeds", type=int, default=3, help="of accuracy by workers, from 0 (3)")
+    parser.add_argument("--at-once", type=int, default=1, help="processes that a round's workers share there (1)")
+    parser.add_argument("--quick", action="store_true", help="that it runs; written to train-quick.json")
+    parser.add_argument("--again", action="store_true", help="measure accuracy also where it was measured before")
     options = parser.parse_args(arguments)
+    if not PEERS_PYTHON.exists():
+        parser.error("the tables' reader isn't installed: run `make bench-train`")
     command = " ".join(["python -m benchmarks.train", *arguments])
     print(f"{command}\n{machine_line(machine())}", flush=True)
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="shoal-bench-train-") as scratch:
+    quick, rows, missing = options.quick, [], []
+    with tempfile.TemporaryDirectory(prefix="shoal-bench-train-") as scratch, at_once(options.at_once) as run:
+        effort = Effort(quick, run, options.again or quick)
+        session = Session(Path(scratch), 1 if quick else options.repeats, effort, 1 if quick else options.seeds)
         for part in options.only:
-            rows += parts[part](Path(scratch), 2 if options.quick else options.repeats)
+            print(f"{part}:", file=sys.stderr, flush=True)
+            try:
+                rows += PARTS[part](session)
+            except Unavailable as error:
+                missing.append(f"{part}: not measured. {error}")
+    rows = without_goals(rows) if quick else rows
     print(table(rows))
-    whole = options.only == list(parts) and not options.quick
-    path = save("train" if whole else "train-quick", command, rows)
+    print("\n".join(missing))
+    whole = options.only == names and not quick and options.seeds == 3 and not missing
+    path = save("train" if whole else "train-quick", command, rows, origins=origins(session.cells))
     print(f"written to {path.relative_to(path.parents[2])}")
-    return 1 if any(row.met is False for row in rows) else 0
+    return 1 if missing or any(row.met is False for row in rows) else 0
 
 
 if __name__ == "__main__":

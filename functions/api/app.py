@@ -16,9 +16,13 @@ from shoal_core.aws.batch_routes import router as batch_routes
 from shoal_core.aws.handler import framed
 from shoal_core.aws.model_routes import queries
 from shoal_core.aws.model_routes import router as model_routes
+from shoal_core.aws.network_routes import router as network_routes
 from shoal_core.aws.problems import json_response
+from shoal_core.aws.quote_routes import router as quote_routes
 from shoal_core.aws.report_routes import router as report_routes
+from shoal_core.aws.run_routes import router as run_routes
 from shoal_core.aws.stream_routes import router as stream_routes
+from shoal_core.aws.tuning_routes import router as tuning_routes
 from shoal_core.aws.validated_api import ValidatedApi
 from shoal_core.registry.openapi import answers, with_data_plane
 from shoal_core.registry.queries import Datasets, Runs
@@ -30,8 +34,12 @@ app.include_router(access_routes)
 app.include_router(alias_routes)
 app.include_router(batch_routes)
 app.include_router(model_routes)
+app.include_router(network_routes)
+app.include_router(quote_routes)
 app.include_router(report_routes)
+app.include_router(run_routes)
 app.include_router(stream_routes)
+app.include_router(tuning_routes)
 NOT_FOUND: Any = answers(404, 503)
 BAD_QUERY: Any = answers(400, 503)
 

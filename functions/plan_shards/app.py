@@ -13,7 +13,7 @@ from shoal_core.keys import DatasetKeys
 @stage("Plan Shards", RunEvent)
 def handler(event: RunEvent) -> dict[str, Any]:
     """Write the items for the Map of Write Shard and say where they are."""
-    plan = plan_dataset(uploads(), artifacts(), event.dataset, event.version)
+    plan = plan_dataset(uploads(), artifacts(), event.dataset, event.version, catalog().alias)
     catalog().shards_planned(event.run_id, len(plan.items))
     items = [{"item": index} for index in range(len(plan.items))]
     return write_map_items(artifacts(), DatasetKeys(event.dataset, event.version).work_items, items)

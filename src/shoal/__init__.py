@@ -13,6 +13,7 @@ Everything talks to the embedded cloud of the current folder (`shoal up`); with 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from shoal._datasets import Dataset
 from shoal._models import Model, Prediction
 from shoal._runs import Run
 from shoal._streams import Streams
+from shoal._tunings import Tuning
 from shoal.client import Client, connect
 from shoal.errors import (
     BadRequest,
@@ -31,6 +33,7 @@ from shoal.errors import (
     RunFailed,
     ServiceFailed,
     ShoalError,
+    TuningFailed,
     WaitTimedOut,
 )
 
@@ -53,6 +56,8 @@ __all__ = [
     "ServiceFailed",
     "ShoalError",
     "Streams",
+    "Tuning",
+    "TuningFailed",
     "WaitTimedOut",
     "batch",
     "batches",
@@ -64,10 +69,16 @@ __all__ = [
     "load",
     "model",
     "models",
+    "network_inputs",
     "push",
+    "quote",
     "run",
     "runs",
     "stream",
+    "train",
+    "tune",
+    "tuning",
+    "tunings",
 ]
 
 __version__ = "0.1.0"
@@ -84,6 +95,35 @@ def push(
 ) -> Run:
     """Upload an archive, a table or a folder of images, which starts a run; see `Client.push`."""
     return connect(stack).push(path, name=name, target=target, config=config, **settings)
+
+
+def train(
+    dataset: str,
+    network: Any = None,  # noqa: ANN401 - a path, a torch.nn.Module or a keras.Model; none need be installed
+    /,
+    *,
+    version: str | None = None,
+    stack: str | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of dataset.yaml, of several types
+) -> Run:
+    """Train again on a dataset that is there, with other settings or a network of your own; see `Client.train`."""
+    return connect(stack).train(dataset, network, version=version, **settings)
+
+
+def quote(
+    dataset: str,
+    *,
+    version: str | None = None,
+    stack: str | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of dataset.yaml, of several types
+) -> dict[str, Any]:
+    """What a run would take on Lambda and on SageMaker, in minutes and dollars; see `Client.quote`."""
+    return connect(stack).quote(dataset, version=version, **settings)
+
+
+def network_inputs(dataset: str, *, version: str | None = None, stack: str | None = None) -> dict[str, Any]:
+    """What a network of your own is given of a dataset, and what it shall answer; see `Client.network_inputs`."""
+    return connect(stack).network_inputs(dataset, version)
 
 
 def export(
@@ -151,6 +191,31 @@ def datasets(*, stack: str | None = None) -> list[Dataset]:
 def dataset(name: str, *, stack: str | None = None) -> Dataset:
     """One dataset. Raises `NotFound`."""
     return connect(stack).dataset(name)
+
+
+def tune(
+    dataset: str,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    dollars: float | None = None,
+    space: Mapping[str, Any] | str | Path | None = None,
+    stack: str | None = None,
+    **options: Any,  # noqa: ANN401 - lanes, seed, version, eta and rungs
+) -> Tuning:
+    """Search recipes and hyperparameters; the best trial becomes a version of the model: see `Client.tune`."""
+    client = connect(stack)
+    return client.tune(dataset, trials=trials, minutes=minutes, dollars=dollars, space=space, **options)
+
+
+def tunings(dataset: str | None = None, *, stack: str | None = None) -> list[Tuning]:
+    """Searches, newest first; only those of a dataset when it is named."""
+    return connect(stack).tunings(dataset)
+
+
+def tuning(tuning_id: str, *, stack: str | None = None) -> Tuning:
+    """One search. Raises `NotFound`."""
+    return connect(stack).tuning(tuning_id)
 
 
 def load(

@@ -26,7 +26,10 @@ VOCABULARY = "vocabulary.txt"
 ID_LENGTH = 12
 APPEAR_SECONDS = 60.0
 FIELDS = frozenset(
-    {"image", "columns", "categories", "fill", "text", "labels", "task", "output", "activation", "sample", "production"}
+    {
+        *("image", "columns", "categories", "fill", "text", "labels", "task", "output", "activation", "sample"),
+        *("production", "backbone"),
+    }
 )
 
 

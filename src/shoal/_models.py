@@ -30,13 +30,17 @@ IMAGE_TYPES = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer: `label` or `labels` with probabilities (one class, or several at once), or `value` (regression)."""
+    """One answer: `label` or `labels` with probabilities (one class, or several at once), `value` (regression), or
+    `score` and `anomalous` (anomaly).
+    """
 
     label: str | None = None
     probability: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
     value: float | None = None
     labels: tuple[str, ...] | None = None
+    score: float | None = None
+    anomalous: bool | None = None
 
 
 class Model(Lifecycle):
@@ -137,6 +141,8 @@ def _prediction(item: dict[str, Any]) -> Prediction:
         item.get("probabilities") or {},
         item.get("value"),
         None if labels is None else tuple(labels),
+        item.get("score"),
+        item.get("anomalous"),
     )
 
 

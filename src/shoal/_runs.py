@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -62,7 +63,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """waiting, running, succeeded or failed."""
+        """waiting, running, paused (a trial of a search), succeeded or failed."""
         return str(self.document.get("status", ""))
 
     @property
@@ -109,6 +110,22 @@ class Run:
     def cost_usd(self) -> float:
         """Estimated cost on AWS so far, in US dollars."""
         return float(self.document.get("cost_usd") or 0)
+
+    def set_workers(self, workers: int) -> dict[str, Any]:
+        """Give the run other workers from its next round on.
+
+        Args:
+            workers: How many; at most as many as it has training shards and samples in a batch.
+
+        Returns:
+            {"run_id", "before", "workers"}.
+
+        Raises:
+            BadRequest: It can't have so many, it doesn't train yet, or it has ended.
+        """
+        body = json.dumps({"workers": workers}).encode()
+        path = f"/runs/{quote(self.id, safe='')}/workers"
+        return self._connection.request("PUT", path, body=body, content_type="application/json")
 
     def refresh(self) -> Run:
         """Ask the API for the newest state; returns the run itself."""

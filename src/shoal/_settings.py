@@ -11,9 +11,10 @@ import yaml
 from shoal.errors import BadRequest
 
 SETTINGS = (
-    "augment", "budget", "card", "columns", "expect", "files", "image", "image_size", "labels", "missing",
-    "near_duplicates", "network", "optimize", "outliers", "promote", "recipe", "rounds", "schedule", "schema_version",
-    "seed", "separator", "sequence", "source", "split", "target", "task", "text", "training", "workers",
+    "anomaly", "augment", "backbone", "budget", "card", "columns", "compute", "expect", "files", "image", "image_size",
+    "labels", "missing", "near_duplicates", "network", "optimize", "outliers", "promote", "recipe", "rounds",
+    "schedule", "schema_version", "seed", "separator", "sequence", "source", "split", "target", "task", "text",
+    "training", "workers",
 )  # fmt: skip
 """The fields of dataset.yaml; docs/upload-contract.md tells what each allows, and ingesting checks them."""
 NOTHING_ASKED = b"# Everything is inferred from the data.\n"

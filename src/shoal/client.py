@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,10 +12,13 @@ from shoal._batches import BatchJob, start_batch
 from shoal._datasets import Dataset
 from shoal._imports import await_import, plan_import, put_import
 from shoal._models import Model
+from shoal._networks import network_bytes, network_inputs, put_network
 from shoal._replays import plan_replay, put_replay
 from shoal._runs import POLL_SECONDS, POLL_SECONDS_ON_AWS, Run
 from shoal._settings import fields_of
 from shoal._streams import Streams
+from shoal._training import overrides_of, quote_of, request_run, with_script
+from shoal._tunings import Tuning, find_tuning, read_space, start_tuning
 from shoal.connection import Connection, connect_local, connect_stack
 from shoal.errors import NotFound, ServiceFailed
 from shoal.uploads import OnUpload, Placed, Upload, Uploader, is_source, plan_batch, plan_source, plan_upload
@@ -83,6 +86,87 @@ class Client:
         if upload.source:
             seconds = READ_SECONDS
         return self._await_run(upload.dataset, uploader.put(), {run.id for run in known}, latest, seconds)
+
+    def network_inputs(self, dataset: str, version: str | None = None) -> dict[str, Any]:
+        """What a network of one's own is given of a dataset version.
+
+        Args:
+            dataset: The dataset's name.
+            version: Id of a version; the newest committed one when None.
+
+        Returns:
+            `inputs`: name, datatype, shape of one sample and meaning of each tensor; `outputs`: how many numbers to
+            answer; `task` and `classes`.
+
+        Raises:
+            NotFound: No such dataset, or no committed version.
+        """
+        return network_inputs(self.connection, dataset, version)
+
+    def train(
+        self,
+        dataset: str,
+        network: Any = None,  # noqa: ANN401 - a path, a torch.nn.Module or a keras.Model
+        /,
+        *,
+        version: str | None = None,
+        **settings: Any,  # noqa: ANN401 - fields of dataset.yaml, of several types
+    ) -> Run:
+        """Train again on data that are there.
+
+        Args:
+            dataset: The dataset's name.
+            network: A network of your own instead of a recipe: the path of an ONNX file, a `torch.nn.Module` or a
+                `keras.Model`; see docs/networks.md.
+            version: Id of a version; the newest committed one when None.
+            settings: Fields of dataset.yaml that concern a run (recipe, workers, rounds, seed, network, training,
+                augment, budget, compute, optimize, promote, card), and those of `training` by themselves: epochs=5.
+                What isn't said is as in the version's dataset.yaml. `script`: the path of your own training script,
+                which is uploaded and run as a SageMaker job; see docs/sagemaker.md.
+
+        Returns:
+            The run: `wait()` for it. The same request again finds the same run, with `unchanged` set; a failed one
+            gets a successor.
+
+        Raises:
+            BadRequest: A setting that a run can't change, a value that dataset.yaml doesn't take either, or a network
+                that can't be trained on the data: nothing was started.
+            NotFound: No such dataset, or no committed version.
+            ConnectionFailed, NotAuthorised, ServiceFailed: The API can't be used.
+        """
+        if network is None and not isinstance(settings.get("network"), Mapping):
+            network = settings.pop("network", None)
+        settings = with_script(self.connection, dataset, settings)
+        body: dict[str, Any] = {"overrides": overrides_of(settings, own=network is not None)}
+        if network is not None:
+            data = network_bytes(self.connection, dataset, version, network)
+            body["network"] = put_network(self.connection, data)
+        return request_run(self.connection, dataset, {**body, "version": version} if version else body)
+
+    def quote(
+        self,
+        dataset: str,
+        *,
+        version: str | None = None,
+        **settings: Any,  # noqa: ANN401 - fields of dataset.yaml, of several types
+    ) -> dict[str, Any]:
+        """What a run with these settings would take on Lambda and on SageMaker; nothing is started.
+
+        Args:
+            dataset: The dataset's name.
+            version: Id of a version; the newest committed one when None.
+            settings: As of `train`.
+
+        Returns:
+            `service` and `why`: where it would train; `quotes`: for each place minutes and dollars, None where unknown,
+            and `how` they were come by.
+
+        Raises:
+            BadRequest, NotFound: As `train`.
+            ConnectionFailed, NotAuthorised, ServiceFailed: The API can't be used.
+        """
+        body: dict[str, Any] = {"overrides": overrides_of(settings)}
+        return quote_of(self.connection, dataset, {**body, "version": version} if version else body)
 
     def replay(self, name: str, *paths: str | Path, version: str | None = None) -> Run:
         """Run a dataset version again, with mended samples in the place of the bad ones.
@@ -215,6 +299,7 @@ class Client:
                 # The bytes and settings of an older version come back: the dataset points at it again, no run starts.
                 version, over = self._latest_version(dataset), time.monotonic() >= deadline
                 of_version = [run for run in runs if run.document.get("version") == version and run.id in known]
+                of_version = [run for run in of_version if run.document.get("request") is None]
                 run = of_version[0] if of_version and (version != latest or over) else None
             if run:
                 run.unchanged = run.id in known
@@ -253,6 +338,57 @@ class Client:
     def run(self, run_id: str) -> Run:
         """One run. Raises `NotFound`."""
         return Run(self.connection, self.connection.request("GET", f"/runs/{quote(run_id, safe='')}"))
+
+    def tune(
+        self,
+        dataset: str,
+        *,
+        trials: int | None = None,
+        minutes: float | None = None,
+        dollars: float | None = None,
+        lanes: int | None = None,
+        seed: int | None = None,
+        space: Mapping[str, Any] | str | Path | None = None,
+        version: str | None = None,
+        eta: int | None = None,
+        rungs: int | None = None,
+    ) -> Tuning:
+        """Search recipes and hyperparameters; the best trial becomes a version of the model.
+
+        Args:
+            dataset: The dataset's name.
+            trials: How many at most; 9 when no other limit is given.
+            minutes: Of work on each lane, after which no further trial is begun.
+            dollars: That all trials may cost on AWS, about, before no further one is begun.
+            lanes: Trials at the same time; 3 when None.
+            seed: Of what is tried; 0 when None.
+            space: What trials vary, or a YAML file of it (docs/tuning.md); what suits the data when None.
+            version: Id of a version; the newest committed one when None.
+            eta: One of so many trials of a rung trains on to the next one; 3 when None.
+            rungs: How many; 3 when None.
+
+        Returns:
+            The search: `wait()` for it; `trials` are what was tried, `model` is what the best of them became. The same
+            search again is the one that there is.
+
+        Raises:
+            NotFound: No such dataset, or no committed version.
+            BadRequest: The space or a number can't be used.
+        """
+        asked = {
+            "trials": trials, "minutes": minutes, "dollars": dollars, "lanes": lanes, "seed": seed, "eta": eta,
+            "space": read_space(space), "version": version, "rungs": rungs,
+        }  # fmt: skip
+        return start_tuning(self.connection, dataset, asked)
+
+    def tunings(self, dataset: str | None = None) -> list[Tuning]:
+        """Searches, newest first, without their trials; only those of a dataset when it is named."""
+        answer = self.connection.request("GET", "/tunings", query={"dataset": dataset} if dataset else None)
+        return [Tuning(self.connection, document) for document in _items(answer, "tunings")]
+
+    def tuning(self, tuning_id: str) -> Tuning:
+        """One search by its id. Raises `NotFound`."""
+        return find_tuning(self.connection, tuning_id)
 
     def load(
         self,

@@ -8,6 +8,7 @@ ShoalError
 ├── ServiceFailed        the API answered 5xx, or with something that isn't its own JSON
 ├── ConversionFailed     a converter failed, or its model answers differently from the original
 ├── RunFailed            the run that was waited for failed; `.run` has it
+├── TuningFailed         the search that was waited for failed; `.tuning` has it
 └── WaitTimedOut         the run goes on, but longer than the caller would wait; `.run` has it
 """
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shoal._batches import BatchJob
     from shoal._runs import Run
+    from shoal._tunings import Tuning
 
 
 class ShoalError(Exception):
@@ -84,10 +86,22 @@ class BatchFailed(ShoalError):
         super().__init__(f"Job {job.id} failed{where}: {reason}", str(failure.get("fix") or ""))
 
 
-class WaitTimedOut(ShoalError):
-    """A run or a batch job takes longer than the caller would wait; it goes on. `again` shows it."""
+class TuningFailed(ShoalError):
+    """A search that was waited for ended in failure; `tuning` has it, the message its reason and fix."""
 
-    def __init__(self, run: Run | BatchJob, timeout: float, what: str = "Run", again: str = "shoal watch") -> None:
+    def __init__(self, tuning: Tuning) -> None:
+        self.tuning = tuning
+        failure = tuning.failure or {}
+        reason = failure.get("reason") or failure.get("error") or "no reason was recorded"
+        super().__init__(f"Search {tuning.id} failed: {reason}", str(failure.get("fix") or ""))
+
+
+class WaitTimedOut(ShoalError):
+    """A run, a batch job or a search takes longer than the caller would wait; it goes on. `again` shows it."""
+
+    def __init__(
+        self, run: Run | BatchJob | Tuning, timeout: float, what: str = "Run", again: str = "shoal watch"
+    ) -> None:
         self.run = run
         super().__init__(f"{what} {run.id} is still {run.status} after {timeout:g} s; it goes on.", f"{again} {run.id}")
 

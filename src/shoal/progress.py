@@ -56,8 +56,11 @@ def facts(run: Run) -> list[str]:
         found.append(f"round {progress['round']}/{progress['rounds']}")
     if progress.get("loss") is not None:
         found.append(f"loss {progress['loss']:.4f}")
-    for name, value in sorted((progress.get("validation") or {}).items()):
-        if isinstance(value, int | float) and name in ("accuracy", "micro_f1", "mae", "rmse", "r2"):
+    validation = progress.get("validation") or {}
+    # Of anomalies there is a threshold, and no answer that could be right.
+    wanted = ("loss", "roc_auc") if "threshold" in validation else ("accuracy", "micro_f1", "mae", "rmse", "r2")
+    for name, value in sorted(validation.items()):
+        if isinstance(value, int | float) and name in wanted:
             found.append(f"validation {name} {value:.4f}")
     return found
 
@@ -152,7 +155,9 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         table = Table.grid(padding=(0, 2))
         times = {stage_name(str(item.get("name"))): item for item in run.stages}
         current = stage_name(run.stage)
-        for name in STAGES:
+        # A run by request has no data to prepare.
+        first = 0 if run.document.get("request") is None else STAGES.index("Start Training")
+        for name in STAGES[first:]:
             seconds = times.get(name, {}).get("seconds")
             mark, style = self._mark(run, name, current, seconds is not None)
             spent = seconds_text(float(seconds)) if seconds is not None else ""

@@ -80,7 +80,7 @@ def test_the_key_is_used_through_services_of_this_account_only() -> None:
     condition = statements["ThroughServices"]["Condition"]["StringEquals"]
     assert condition["kms:CallerAccount"] == {"Ref": "AWS::AccountId"}
     services = [name["Fn::Sub"].partition(".")[0] for name in condition["kms:ViaService"]]
-    assert services == ["s3", "dynamodb", "sqs", "kinesis", "secretsmanager"]
+    assert services == ["s3", "dynamodb", "sqs", "kinesis", "secretsmanager", "sagemaker"]
     assert "ArnLike" in statements["Logs"]["Condition"]
 
 

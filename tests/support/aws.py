@@ -32,6 +32,8 @@ ENVIRONMENT = {
     "SHOAL_ARCHITECTURE": "x86_64",
     "SHOAL_PREDICT_FUNCTION": "predict",
     "SHOAL_CANARY_RULE": "canaries",
+    "SHOAL_CHECK_NETWORK_FUNCTION": "check-network",
+    "SHOAL_START_TRAINING_FUNCTION": "start-training",
 }
 
 
@@ -69,6 +71,7 @@ def stack() -> Iterator[None]:
         os.environ["SHOAL_STATE_MACHINE_ARN"] = machine["stateMachineArn"]
         os.environ["SHOAL_SOURCE_STATE_MACHINE_ARN"] = _create_source_machine()
         os.environ["SHOAL_BATCH_STATE_MACHINE_ARN"] = _create_source_machine("batch")
+        os.environ["SHOAL_TUNING_STATE_MACHINE_ARN"] = _create_source_machine("tuning")
         os.environ["SHOAL_SOURCE_RULE"] = "read-sources"
         boto3.client("events", region_name=REGION).put_rule(
             Name="read-sources", ScheduleExpression="rate(5 minutes)", State="DISABLED"
@@ -125,6 +128,7 @@ def forget() -> None:
         handler.uploads,
         handler.catalog,
         handler.batches,
+        handler.tunings,
     ):
         cached.cache_clear()
     secrets._cached = None

@@ -41,7 +41,7 @@ def states(definition: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _house_rules(definition: dict[str, Any]) -> list[str]:
     found = []
-    handlers = {"Record Failure", "Publish Run Failed", "Publish Batch Failed"}
+    handlers = {"Record Failure", "Publish Run Failed", "Publish Batch Failed", "Publish Tuning Failed"}
     for name, state in states(definition):
         if state["Type"] == "Task":
             if "TimeoutSeconds" not in state:

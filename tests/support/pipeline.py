@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 
+from shoal_core.errors import ShoalError
 from tests.support.aws import REGION, invoke
 
 EVENT_TIME = "2026-11-21T08:00:00.000Z"
@@ -78,16 +79,55 @@ def prepare_data(run: dict[str, str]) -> None:
 def run_training(run: dict[str, str]) -> dict[str, Any]:
     """All states of one run, in the state machine's order. Errors are raised as a handler raises them."""
     prepare_data(run)
-    state = invoke("start_training", run)
-    while not state["finished"]:
-        for worker in state["workers"]:
-            invoke("train_shard", {**run, "round": state["round"], **worker})
-        state = invoke("merge_round", {**run, "round": state["round"]})
+    return finish_run(run)
+
+
+def end_run(run: dict[str, str], state: dict[str, Any]) -> dict[str, Any]:
+    """The states of a run after its last round."""
     invoke("optimize_model", run)
     for shard in state["evaluation_shards"]:
         invoke("evaluate_model", {**run, **shard})
     invoke("evaluate_model", run)
     return dict(invoke("register_model", run))
+
+
+def run_search(tuning_id: str, attempt: int = 1) -> dict[str, Any]:
+    """The states of a search, its lanes taking turns, up to the winner's run; what Conclude Tuning says."""
+
+    def advance(step: str, state: dict[str, Any]) -> dict[str, Any]:
+        return dict(invoke("advance_tuning", {"step": step, "state": state}))
+
+    task = {"tuning_id": tuning_id, "attempt": attempt}
+    lanes = [advance("next", {**task, **lane}) for lane in map_items(advance("plan", task))]
+    while any(lane["next"] != "end" for lane in lanes):
+        for lane in lanes:
+            if lane["next"] == "train":
+                lane |= run_job(lane)
+        lanes = [lane if lane["next"] == "end" else advance("next", lane) for lane in lanes]
+    return advance("conclude", task)
+
+
+def run_job(lane: dict[str, Any]) -> dict[str, Any]:
+    """The states of one job of a lane; what they add to its state."""
+    try:
+        state = begun = invoke("start_training", lane)
+        while not state["finished"] and state["round"] <= begun["until"]:
+            task = {name: lane[name] for name in ("run_id", "dataset", "version")} | {"round": state["round"]}
+            invoke("train_shard", {**task, "worker": 0})
+            state = invoke("merge_round", task)
+    except ShoalError as error:
+        return {"failure": {"Error": type(error).__name__, "Cause": json.dumps({"errorMessage": str(error)})}}
+    return {"aim": {"begun": begun["round"], "until": begun["until"]}, "state": {"round": state["round"]}}
+
+
+def finish_run(run: dict[str, str]) -> dict[str, Any]:
+    """The states of a run on a version that is committed."""
+    state = invoke("start_training", run)
+    while not state["finished"]:
+        for worker in state["workers"]:
+            invoke("train_shard", {**run, "round": state["round"], **worker})
+        state = invoke("merge_round", {**run, "round": state["round"]})
+    return end_run(run, state)
 
 
 def run_of(outcome: dict[str, Any]) -> dict[str, str]:

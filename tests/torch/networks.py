@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from shoal_core.graphs.signature import Classification, Multilabel, NetworkSignature, NumbersInput, SequenceInput
+from tests.torch.autoencoders import scores
 from tests.torch.steps import line, over_steps
 
 Parameters = Mapping[str, torch.Tensor]
@@ -211,6 +212,8 @@ def loss(
                 embedded = F.embedding(text.ids, parameters[f"{text.name}.tokens.table"]) * text.mask[..., None]
                 found.append(over_steps(recipe, config, text.name, embedded, text.mask, parameters))
         output = mlp(torch.cat([*found, *beside(signature, tensors, parameters)], 1), parameters)
+    elif recipe == "autoencoder":
+        output = scores(config, signature, tensors, x, parameters)
     elif recipe == "fasttext":
         output = mlp(fasttext(signature, tensors, parameters), parameters)
     elif recipe == "crnn":
@@ -220,6 +223,8 @@ def loss(
     else:
         output = {"cnn": cnn, "linear": mlp, "mlp": mlp}[recipe](x, parameters)
     target = torch.from_numpy(tensors["target"])
+    if recipe == "autoencoder":
+        return output[target == 0].mean()
     if isinstance(signature.task, Multilabel):
         return F.binary_cross_entropy_with_logits(output, target)
     if isinstance(signature.task, Classification):

@@ -23,6 +23,7 @@ OPTIMIZERS = {
 
 
 CONFIGS = {
+    "autoencoder": SMALL["autoencoder"],
     "cnn": {"channels": [3, 4], "convolutions": 2, "hidden": 5},
     "crnn": SMALL["crnn"] | {"pooling": "last", "cell": "lstm"},
     "fasttext": SMALL["fasttext"],
@@ -41,6 +42,16 @@ CONFIGS = {
 TINY_SLOPES = ("crnn", "transformer")
 
 
+@pytest.fixture
+def one_thread():
+    """Several wait for each other longer than they compute, with networks as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("size", ["small", "default"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("recipe", "signature"), NETWORKS, ids=NETWORK_IDS)
@@ -81,3 +92,32 @@ def test_steps_equal_pytorch(recipe, signature, optimizer, size):
                     told = np.abs(leaf.grad.numpy()) > 1e-7
                     found, wanted = found[told], wanted[told]
                 np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=name)
+
+
+# One network of each recipe: the last one is small.
+ONE_EACH = dict(NETWORKS)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("recipe", ONE_EACH)
+def test_a_hundred_steps_stay_with_pytorch(recipe):
+    signature = ONE_EACH[recipe]
+    config = default_config(recipe, signature, 1400) | CONFIGS[recipe]
+    forward = build_forward(recipe, config, signature, seed=0)
+    session = load(build_training_step(forward, loss_for(signature.task), Sgd(momentum=0.9)))
+    feeds = prefixed(forward)
+    feeds |= {f"state.momentum.{name}": np.zeros_like(value) for name, value in forward.initial.items()}
+    leaves = {name: torch.from_numpy(value.copy()).requires_grad_() for name, value in forward.initial.items()}
+    buffers = Buffers(forward.buffers)
+    descent = torch.optim.SGD(leaves.values(), lr=RATE, momentum=0.9)
+    for step in range(100):
+        tensors = batch(signature, 6, seed=step)
+        outputs = run(session, {**tensors, **feeds, "learning_rate": np.float32(RATE), "step": np.float32(step)})
+        feeds = {name.removeprefix("new."): value for name, value in outputs.items() if name != "loss"}
+        descent.zero_grad()
+        expected = loss(recipe, config, signature, tensors, leaves, buffers)
+        expected.backward()
+        descent.step()
+        assert outputs["loss"] == pytest.approx(expected.item(), rel=1e-3, abs=1e-3)
+    for name, leaf in leaves.items():
+        np.testing.assert_allclose(feeds[f"param.{name}"], leaf.detach().numpy(), rtol=1e-3, atol=1e-3, err_msg=name)

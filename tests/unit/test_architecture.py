@@ -162,17 +162,31 @@ def test_only_the_aws_package_of_the_core_knows_aws():
 
 def test_onnx_is_imported_by_graphs_and_importing_alone():
     # Models that were made elsewhere are read and wrapped where nothing of training is known.
-    assert not offences(files(CORE / "importing"), "shoal_core.graphs", "shoal_core.training")
+    # A backbone will be trained on, so it is cut and divided by the graphs' own means.
+    backbones = CORE / "importing/backbones.py"
+    assert not offences([path for path in files(CORE / "importing") if path != backbones], "shoal_core.graphs")
+    assert not offences(files(CORE / "importing"), "shoal_core.training")
     outside = [path for path in files(CORE) if not path.is_relative_to(CORE / "graphs")]
     outside = [path for path in outside if not path.is_relative_to(CORE / "importing")]
+    # A user's own network is taken apart and fitted by functions with the onnx layer, in a process of its own.
+    outside = [path for path in outside if not path.is_relative_to(CORE / "training/networks")]
     # Start Training writes the graphs that it builds, so it names their type; its function has the onnx layer.
-    starting = CORE / "training/starting.py"
-    assert not offences([path for path in outside if path != starting], "onnx")
+    starting = {CORE / f"training/{name}.py" for name in ("starting", "transferring", "fitting")}
+    assert not offences([path for path in outside if path not in starting], "onnx")
     using_graphs = {path.relative_to(CORE).as_posix() for path in outside if offences([path], "shoal_core.graphs")}
-    starts = {f"training/{name}.py" for name in ("starting", "signatures", "inheriting")}
+    starts = {f"training/{name}.py" for name in ("starting", "transferring", "fitting", "signatures", "inheriting")}
     assert using_graphs == starts | {"training/finishing.py", "training/optimizing.py"}
     # Train Shard shares this module with Merge Round, and has no onnx layer.
     assert "onnx" not in loaded_by(CORE / "training/merging.py")
+
+
+def test_pytorch_is_where_training_jobs_run_alone():
+    program = CORE / "aws/training_job.py"
+    others = [path for path in files(CORE) if not path.is_relative_to(CORE / "jobs") and path != program]
+    assert not offences([*others, *files(FUNCTIONS)], "torch", "shoal_core.jobs", "shoal_core.aws.training_job")
+    # A job's image has numpy and pydantic, and nothing of the layers.
+    loaded = loaded_by(program)
+    assert not [name for name in loaded if is_in(name, "onnx", "onnxruntime", "aws_lambda_powertools", "duckdb", "PIL")]
 
 
 def test_the_sdk_and_the_commands_talk_over_http_and_s3_only():

@@ -18,7 +18,10 @@ ShoalError                     500
 ├── NotFound                   404   dataset, run, model, version, object
 ├── Conflict                   409   somebody else was first: a conditional write lost, an object changed
 ├── RateLimited                429   a token used more often than it may be
+├── JobFailed                  500   a SageMaker training job that ended without a model
 ├── TrainingDiverged           500   loss became NaN or infinite
+├── RoundUnfinished            503   a worker's time is over; a retry goes on where it stopped
+├── SearchFailed               500   a search without a trial that came to an end
 ├── FidelityLost               500   an optimised model doesn't answer as the original does
 └── Unavailable                503   a service didn't answer; a retry may help
 """
@@ -129,12 +132,27 @@ class RateLimited(ShoalError):
         self.retry_after = retry_after
 
 
+class JobFailed(ShoalError):
+    """A SageMaker training job failed, was stopped, or ended without a model."""
+
+
 class TrainingDiverged(ShoalError):
     """The loss became NaN or infinite."""
 
 
+class RoundUnfinished(ShoalError):
+    """A worker's function has no time for another step of its round; a retry goes on where it stopped."""
+
+    status = 503
+    retryable = True
+
+
 class WorkersLost(ShoalError):
     """Workers died in a round, whatever was retried, and too little is left to go on with."""
+
+
+class SearchFailed(ShoalError):
+    """A search whose lanes ended, or none of whose trials came to an end."""
 
 
 class FidelityLost(ShoalError):

@@ -20,20 +20,41 @@ datasets/<name>/<version>/request.json                  what was uploaded, and t
                           report.json, report.html      what was kept, dropped and why
                           compared.json                 the version that drift is told against
                           manifest.json                 the index, written last
+                          features/<digest>/            what a backbone made of the samples; digest: of both
+                              train/shard-00000.json    one shard's features, written after them
+                              train/shard-00000-000.safetensors
+                              features.json             the index, written last
 quarantine/<name>/<version>/item-00000.jsonl            bad samples with reasons; files as they were beside them
 exports/<name>/<id>/AWSDynamoDB/<export>/               what DynamoDB exports of a table; deleted after a week
-runs/<run>/settings.json  the resolved settings
+runs/<run>/request.json   what was asked for, of a run that no upload began
+           settings.json  the resolved settings
            graphs/forward.onnx, graphs/step.onnx
+           graphs/network.safetensors                   the forward graph for a SageMaker job
+           job/sourcedir.tar.gz                         the program of a SageMaker job
+           job/attempt-1.json, job/failure-1.json       how an attempt ended that another one follows; what ended it
+           job/checkpoints/, job/<job>/output/model.tar.gz   of a user's own script: what it keeps, and what it made
+           graphs/frozen.onnx, graphs/head.onnx         of a backbone: what is computed once, and what is trained on it
+           graphs/tuning.onnx                           the step that trains the backbone's last blocks as well
+           feature-items.json                           what the Map of Compute Features goes over
            checkpoints/checkpoint-000012.safetensors
            averages/average-000012.safetensors          the weights' moving average, where the run has one
            updates/round-000012/update-000.safetensors
+           parts/round-000012/part-000.safetensors      how far a worker is that ran out of time
            lost/round-000012/lost-000.safetensors       what rounding lost of a small update, for the next one
            origin.json                                  the run whose weights a warm start takes
            rounds/round-000012.json                     metrics of one round, written after its checkpoint
            evaluation/shard-00000.json, evaluation.json
            evaluation/champion-000001/shard-00000.json  the version in production on the same samples
            model.onnx, candidates/int8-static.onnx      what training exported, and what is served instead of it
+tunings/<id>/request.json                                what a search was asked for
+             plan.json                                  the space that its trials are drawn from
+             lanes.json                                 what the Map of the state machine goes over
+             report.html, report.json                   its trials, written when it has ended
+networks/<sha256>/network.onnx                          a user's own network, as it was uploaded
+                  <dataset>/<version>/<settings>/forward.onnx, values.safetensors   fitted to a dataset version
+                                                 network.json   what was decided, written last
 models/<name>/<version>/model.onnx, spec.json
+                        backbone.json                   what is known of a backbone
                         card.json, card.html, card.md         what is known of the version, written last
 streams/<stream>/<shard>/after-<number>.jsonl            outcomes of the records after a sequence number, in order
 streams/<queue>/<sha256>.jsonl                           outcomes of messages, named by their ids
@@ -63,6 +84,11 @@ class BlockKeys(Protocol):
     """Keys of what planning re-packed so that each worker reads its own."""
 
     def block(self, block: int) -> str: ...
+
+
+def script_key(dataset: str, script: str) -> str:
+    """Where a user's own training script lies in the uploads bucket."""
+    return f"scripts/{dataset}/{script}"
 
 
 def listing_key(dataset: str, sha256: str) -> str:
@@ -197,6 +223,29 @@ class DatasetKeys:
 
 
 @dataclass(frozen=True)
+class FeatureKeys:
+    """Keys of what a backbone made of one dataset version."""
+
+    dataset: str
+    version: str
+    digest: str
+
+    @property
+    def prefix(self) -> str:
+        return f"datasets/{self.dataset}/{self.version}/features/{self.digest}/"
+
+    @property
+    def index(self) -> str:
+        return f"{self.prefix}features.json"
+
+    def shard_index(self, split: str, index: int) -> str:
+        return f"{self.prefix}{split}/shard-{index:05d}.json"
+
+    def shard(self, split: str, index: int, part: int) -> str:
+        return f"{self.prefix}{split}/shard-{index:05d}-{part:03d}.safetensors"
+
+
+@dataclass(frozen=True)
 class RunKeys:
     """Keys of one run."""
 
@@ -205,6 +254,10 @@ class RunKeys:
     @property
     def prefix(self) -> str:
         return f"runs/{self.run_id}/"
+
+    @property
+    def request(self) -> str:
+        return f"{self.prefix}request.json"
 
     @property
     def settings(self) -> str:
@@ -223,12 +276,52 @@ class RunKeys:
         return f"{self.prefix}graphs/step.onnx"
 
     @property
+    def frozen_graph(self) -> str:
+        return f"{self.prefix}graphs/frozen.onnx"
+
+    @property
+    def head_graph(self) -> str:
+        return f"{self.prefix}graphs/head.onnx"
+
+    @property
+    def tuning_graph(self) -> str:
+        return f"{self.prefix}graphs/tuning.onnx"
+
+    def descent_of(self, graph: str) -> str:
+        return f"{graph.removesuffix('.onnx')}-descent.onnx"
+
+    @property
+    def feature_items(self) -> str:
+        return f"{self.prefix}feature-items.json"
+
+    @property
     def evaluation(self) -> str:
         return f"{self.prefix}evaluation/evaluation.json"
 
     @property
     def model(self) -> str:
         return f"{self.prefix}model.onnx"
+
+    @property
+    def network(self) -> str:
+        return f"{self.prefix}graphs/network.safetensors"
+
+    @property
+    def job(self) -> str:
+        return f"{self.prefix}job"
+
+    @property
+    def job_code(self) -> str:
+        return f"{self.job}/sourcedir.tar.gz"
+
+    def job_attempt(self, attempt: int) -> str:
+        return f"{self.job}/attempt-{attempt}.json"
+
+    def job_failure(self, attempt: int) -> str:
+        return f"{self.job}/failure-{attempt}.json"
+
+    def job_output(self, name: str) -> str:
+        return f"{self.job}/{name}/output/model.tar.gz"
 
     def candidate(self, name: str) -> str:
         return f"{self.prefix}candidates/{name}.onnx"
@@ -246,6 +339,9 @@ class RunKeys:
     def update(self, round_: int, worker: int) -> str:
         return f"{self.prefix}updates/round-{round_:06d}/update-{worker:03d}.safetensors"
 
+    def part(self, round_: int, worker: int) -> str:
+        return f"{self.prefix}parts/round-{round_:06d}/part-{worker:03d}.safetensors"
+
     def lost(self, round_: int, worker: int) -> str:
         return f"{self.prefix}lost/round-{round_:06d}/lost-{worker:03d}.safetensors"
 
@@ -257,6 +353,69 @@ class RunKeys:
 
     def champion_shard(self, version: int, shard: int) -> str:
         return f"{self.prefix}evaluation/champion-{version:06d}/shard-{shard:05d}.json"
+
+
+@dataclass(frozen=True)
+class TuningKeys:
+    """Keys of one search."""
+
+    tuning_id: str
+
+    @property
+    def prefix(self) -> str:
+        return f"tunings/{self.tuning_id}/"
+
+    @property
+    def request(self) -> str:
+        return f"{self.prefix}request.json"
+
+    @property
+    def plan(self) -> str:
+        return f"{self.prefix}plan.json"
+
+    @property
+    def lanes(self) -> str:
+        return f"{self.prefix}lanes.json"
+
+    def report(self, form: str) -> str:
+        return f"{self.prefix}report.{form}"
+
+
+@dataclass(frozen=True)
+class FittedKeys:
+    """Keys of a network that was fitted to a dataset version."""
+
+    prefix: str
+
+    @property
+    def forward(self) -> str:
+        return f"{self.prefix}forward.onnx"
+
+    @property
+    def values(self) -> str:
+        return f"{self.prefix}values.safetensors"
+
+    @property
+    def index(self) -> str:
+        return f"{self.prefix}network.json"
+
+
+@dataclass(frozen=True)
+class NetworkKeys:
+    """Keys of one network that a user brought, in the artifacts bucket; `upload` is its key in the uploads bucket."""
+
+    sha256: str
+
+    @property
+    def upload(self) -> str:
+        return f"networks/{self.sha256}.onnx"
+
+    @property
+    def network(self) -> str:
+        return f"networks/{self.sha256}/network.onnx"
+
+    def fitted(self, dataset: str, version: str, settings: str) -> FittedKeys:
+        return FittedKeys(f"networks/{self.sha256}/{dataset}/{version}/{settings}/")
 
 
 @dataclass(frozen=True)
@@ -273,6 +432,10 @@ class ModelKeys:
     @property
     def onnx(self) -> str:
         return f"{self.prefix}model.onnx"
+
+    @property
+    def backbone(self) -> str:
+        return f"{self.prefix}backbone.json"
 
     @property
     def pipeline(self) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from shoal.cli import access, batch, cloud, data, importing, lifecycle, model, quality, stream
+from shoal.cli import access, batch, cloud, data, importing, lifecycle, model, quality, stream, training, tuning
 from shoal.cli.output import INTERRUPTED, JSON_OPTION, Output, UsageProblem
 
 
@@ -22,6 +22,8 @@ def cli() -> None:
 for command in (
     *cloud.COMMANDS,
     *data.COMMANDS,
+    *training.COMMANDS,
+    *tuning.COMMANDS,
     *quality.COMMANDS,
     *model.COMMANDS,
     *lifecycle.COMMANDS,

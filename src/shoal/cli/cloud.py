@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PORT = click.IntRange(0, 65535)
 FOLLOW_SECONDS = 1.0
 LATE_MS = 10_000  # CloudWatch may show an event this much after younger ones
+JOBS_GROUP = "/aws/sagemaker/TrainingJobs"
 
 
 @click.command()
@@ -111,9 +112,13 @@ def _write_cloud(found: dict[str, Any], out: Output) -> None:
 )
 @common()
 def logs(function: str, follow: bool, since: int, stack: str | None, out: Output) -> None:
-    """Show the log of FUNCTION, such as ingest_upload. With --follow --json: one JSON document per line."""
+    """Show the log of FUNCTION, such as ingest_upload, or of training_jobs.
+
+    With --follow --json: one JSON document per line.
+    """
     connection = connect(stack).connection
-    group = f"/aws/lambda/{connection.stack}-{re.sub('[_ ]', '-', function.strip().lower())}"
+    name = re.sub("[_ ]", "-", function.strip().lower())
+    group = JOBS_GROUP if name == "training-jobs" else f"/aws/lambda/{connection.stack}-{name}"
     start = int((time.time() - since * 60) * 1000)
     try:
         if not follow:
@@ -140,6 +145,8 @@ def _events(connection: Connection, group: str, start: int) -> Iterator[dict[str
     """A log group's events from a moment (ms since 1970) on, in order of time."""
     pages = connection.aws("logs").get_paginator("filter_log_events")
     found = [event for page in pages.paginate(logGroupName=group, startTime=start) for event in page["events"]]
+    if group == JOBS_GROUP:  # all stacks of an account share it; a job's name begins with its stack's
+        found = [event for event in found if event.get("logStreamName", "").startswith(f"{connection.stack}-")]
     for event in sorted(found, key=lambda event: event["timestamp"]):
         yield {
             "id": event["eventId"],

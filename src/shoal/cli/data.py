@@ -20,7 +20,10 @@ from shoal.errors import NotFound, RunFailed
 from shoal.progress import dollars_text, seconds_text, show
 
 SHOW_UPLOAD_BYTES = 8 * 1024 * 1024
-RECIPES = ("mlp", "cnn", "linear", "resnet", "vgg", "fasttext", "text-cnn", "rnn", "crnn", "transformer")
+RECIPES = (
+    *("mlp", "cnn", "linear", "resnet", "vgg", "fasttext"),
+    *("text-cnn", "rnn", "crnn", "transformer", "autoencoder", "transfer"),
+)
 
 
 @click.command()
@@ -28,7 +31,9 @@ RECIPES = ("mlp", "cnn", "linear", "resnet", "vgg", "fasttext", "text-cnn", "rnn
 @click.option("--name", metavar="NAME", help="The dataset's name; made from PATH's when left out.")
 @click.option("--target", metavar="COLUMN", help="The column to predict (tables).")
 @click.option(
-    "--task", type=click.Choice(["classification", "multilabel", "regression"]), help="Inferred when left out."
+    "--task",
+    type=click.Choice(["classification", "multilabel", "regression", "anomaly"]),
+    help="Inferred when left out.",
 )
 @click.option(
     "--recipe",
@@ -132,6 +137,7 @@ def results(run: Run, out: Output) -> None:
             "calibration_error",
         ),
         *("top_3_accuracy", "top_5_accuracy", "mae", "rmse", "r2", "median_absolute_error"),
+        *(("loss", "threshold", "flagged") if "threshold" in run.metrics else ()),
     )
     found = [f"{name} {run.metrics[name]:.4f}" for name in names if isinstance(run.metrics.get(name), int | float)]
     if found:

@@ -15,6 +15,8 @@ from shoal.cli.output import FAILED, Output, common
 from shoal.client import connect
 from shoal.errors import BadRequest, RunFailed
 
+POOLING = ("none", "mean", "first", "flatten")
+
 
 @click.command(name="import")
 @click.argument("path", type=click.Path(path_type=Path))
@@ -31,6 +33,9 @@ from shoal.errors import BadRequest, RunFailed
 @click.option("--output", metavar="NAME", help="The output that is answered.")
 @click.option("--task", type=click.Choice(["classification", "multilabel", "regression"]), help="Told when left out.")
 @click.option("--activation", type=click.Choice(["none", "softmax", "sigmoid"]), help="What makes probabilities.")
+@click.option("--backbone", metavar="NAME", help="Keep it as a backbone of this name, for transfer learning.")
+@click.option("--features", metavar="TENSOR", help="The tensor that is a backbone's features; told when left out.")
+@click.option("--pooling", type=click.Choice(POOLING), help="What makes a vector of them; told when left out.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A model.yaml: docs/models.md.")
 @click.option("--vocabulary", type=click.Path(path_type=Path), metavar="FILE", help="The one that a pipeline names.")
 @click.option("--production", is_flag=True, help="Serve it at once, even if another version serves.")
@@ -51,6 +56,7 @@ def import_model(
 
     Without a description of its input (--image, --columns, --config) it takes tensors: /v2/models/NAME/infer.
     """
+    name = backbone_name(name, options)
     client = connect(stack)
     run = client.import_model(
         path, name=name, labels=labels, config=config, vocabulary=vocabulary, **described(options)
@@ -80,7 +86,21 @@ def described(options: Mapping[str, Any]) -> dict[str, Any]:
         raise BadRequest(f"--{next(iter(image))} is about images, and no size is given.", "Add --image SIZE.")
     columns = [column.strip() for column in (options["columns"] or "").split(",") if column.strip()]
     fields = {key: options[key] for key in ("output", "task", "activation")}
-    return {**fields, "image": image, "columns": columns, "production": options["production"] or None}
+    wishes = {key: options[key] for key in ("features", "pooling") if options[key] is not None}
+    backbone = (wishes or True) if options["backbone"] else None
+    more = {"image": image, "columns": columns, "production": options["production"] or None, "backbone": backbone}
+    return {**fields, **more}
+
+
+def backbone_name(name: str | None, options: Mapping[str, Any]) -> str | None:
+    """The model's name: the backbone's, if it is one. Raises `BadRequest` where options don't go together."""
+    backbone = options["backbone"]
+    told = next((option for option in ("features", "pooling") if options[option] is not None), None)
+    if backbone is None and told is not None:
+        raise BadRequest(f"--{told} is about a backbone, and none is named.", "Add --backbone NAME.")
+    if backbone is not None and name not in (None, backbone):
+        raise BadRequest(f"--name {name} and --backbone {backbone} are two names.", "Leave one of them out.")
+    return backbone or name
 
 
 def _numbers(text: str, option: str) -> list[float]:
@@ -108,10 +128,23 @@ def _tell(model: Mapping[str, Any], run: Run, out: Output) -> None:
     for warning in lineage.get("warnings") or []:
         out.line(f"warning {warning}", style="yellow")
     name = run.model["name"]
+    if "backbone" in lineage:
+        out.line(f"train   shoal train DATASET --recipe transfer --backbone {name}")
     if version["task"] == "tensors":
         out.line(f"ask     POST /v2/models/{name}/infer (tensors)")
     else:
         out.line(f"ask     shoal predict {name} FILE")
+
+
+def _write_blocks(backbone: Mapping[str, Any], out: Output) -> None:
+    """What a backbone makes, and its blocks, of which the last ones can be fine-tuned."""
+    out.line(f"a backbone: {backbone['width']:,} features from {backbone['source']!r}; training.fine_tune: N means")
+    rows = [
+        [str(number), f"{block['parameters']:,}", "x".join(map(str, block["shape"])), ", ".join(block["operators"])]
+        for number, block in enumerate(backbone["blocks"], 1)
+    ]
+    if rows:
+        out.table(["N", "NUMBERS OF THE BLOCK", "FEATURES BEFORE IT", "OPERATORS"], rows)
 
 
 def _conversion(told: Mapping[str, str]) -> str:
@@ -138,6 +171,8 @@ def write_origin(version: Mapping[str, Any], model: Mapping[str, Any], out: Outp
         told = _conversion(file.get("told") or {})
         if told:
             out.line(told)
+    if lineage.get("backbone"):
+        _write_blocks(lineage["backbone"], out)
     for refused in model.get("refused") or []:
         out.line(f"refused {refused['at']}: {refused['reason']}", style="yellow")
         out.line(f"        {refused['fix']}")

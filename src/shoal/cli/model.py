@@ -150,6 +150,9 @@ def _plain(prediction: Prediction) -> dict[str, Any]:
 def _answer(prediction: Prediction) -> object:
     if prediction.labels is not None:
         return ", ".join(prediction.labels) or "(none)"
+    if prediction.anomalous is not None:
+        score = "" if prediction.score is None else f", score {prediction.score:.4f}"
+        return f"{'anomalous' if prediction.anomalous else 'normal'}{score}"
     return prediction.label if prediction.label is not None else prediction.value
 
 

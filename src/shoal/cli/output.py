@@ -136,8 +136,10 @@ def number(value: object, digits: int = 4) -> str | None:
 
 
 def headline(metrics: Mapping[str, Any] | None) -> str | None:
-    """The one metric that a table has room for: accuracy, F1 of all labels, or the root mean squared error."""
-    for name in ("accuracy", "micro_f1", "rmse"):
+    """The one metric that a table has room for: accuracy, F1 of all labels, the root mean squared error, or of
+    anomalies the area under the ROC curve, without labels the loss.
+    """
+    for name in ("accuracy", "micro_f1", "rmse", "roc_auc", "loss"):
         if metrics and metrics.get(name) is not None:
             return f"{name} {metrics[name]:.4f}"
     return None

@@ -131,6 +131,8 @@ def _prediction(prediction: dict[str, Any]) -> str:
         return " + ".join(prediction["labels"]) or "(none)"
     if "label" in prediction:
         return f"{prediction['label']} {prediction['probability']:.1%}"
+    if "anomalous" in prediction:
+        return f"{'anomalous' if prediction['anomalous'] else 'normal'} {prediction['score']}"
     return str(prediction.get("value"))
 
 

@@ -41,7 +41,7 @@ def export(
         BadRequest: torch isn't installed, or the example isn't tensors.
         ConversionFailed: The exporter failed, or what it made answers differently.
     """
-    torch = _torch()
+    torch = import_torch()
     examples = tuple(example) if isinstance(example, tuple | list) else (example,)
     if not examples or not all(isinstance(tensor, torch.Tensor) and tensor.dim() for tensor in examples):
         raise BadRequest("The example isn't a tensor, or a tuple of tensors.", "Give what the module is called with.")
@@ -67,11 +67,12 @@ def export(
         module.train(was_training)
 
 
-def _torch() -> Any:  # noqa: ANN401 - a module that need not be installed
+def import_torch() -> Any:  # noqa: ANN401 - a module that need not be installed
+    """PyTorch, where the user has it. Raises `BadRequest`."""
     try:
         return importlib.import_module("torch")
     except ImportError as error:
-        raise BadRequest("PyTorch isn't installed here.", "Call shoal.export where the module was made.") from error
+        raise BadRequest("PyTorch isn't installed here.", "Do this where the module was made.") from error
 
 
 def _names(module: Any, count: int) -> list[str]:  # noqa: ANN401

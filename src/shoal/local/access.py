@@ -18,6 +18,8 @@ CONTEXT_KEYS = frozenset(
         "events:source",
         "events:detail-type",
         "cloudwatch:namespace",
+        "iam:passedtoservice",
+        "sagemaker:instancetypes",
         "s3:prefix",
         "s3:delimiter",
         "s3:max-keys",

@@ -246,6 +246,21 @@ def _cloudwatch(request: Request, inventory: Inventory) -> list[Access]:
     return [Access(f"cloudwatch:{operation}", "*", context)] if operation else []
 
 
+def _sagemaker(request: Request, inventory: Inventory) -> list[Access]:
+    operation, body = _operation(request)
+    name = body.get("TrainingJobName")
+    if not name:
+        return [Access(f"sagemaker:{operation}", "*")] if operation else []
+    # AWS writes the name in small letters in the ARN.
+    arn = inventory.arn("sagemaker", f"training-job/{name.lower()}")
+    if operation != "CreateTrainingJob":
+        return [Access(f"sagemaker:{operation}", arn)]
+    context = {"sagemaker:InstanceTypes": [body["ResourceConfig"]["InstanceType"]]}
+    passed = Access("iam:PassRole", body["RoleArn"], {"iam:PassedToService": ["sagemaker.amazonaws.com"]})
+    tagged = [Access("sagemaker:AddTags", arn)] if body.get("Tags") else []
+    return [Access("sagemaker:CreateTrainingJob", arn, context), passed, *tagged]
+
+
 def _sts(request: Request, inventory: Inventory) -> list[Access]:
     operation, body = _operation(request)
     return [Access(f"sts:{operation}", body.get("RoleArn", "*"))] if operation else []
@@ -260,6 +275,7 @@ _SERVICES: Mapping[str, Callable[[Request, Inventory], list[Access]]] = {
     "logs": _logs,
     "monitoring": _cloudwatch,
     "s3": identify_s3,
+    "sagemaker": _sagemaker,
     "secretsmanager": _secretsmanager,
     "sns": _sns,
     "sqs": _sqs,

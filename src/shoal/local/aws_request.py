@@ -25,6 +25,7 @@ _TARGETS = {
     "Kinesis_20131202": "kinesis",
     "Logs_20140328": "logs",
     "AWSLambda": "lambda",
+    "SageMaker": "sagemaker",
 }
 _CHUNK = 1 << 20
 

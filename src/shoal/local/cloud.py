@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from shoal.local.metrics import MetricCollector
 from shoal.local.middleware import Middleware
 from shoal.local.reload import CodeWatcher
 from shoal.local.s3_front import S3Front
+from shoal.local.sagemaker.front import SageMakerFront
 from shoal.local.schedules import ScheduleTimer
 from shoal.local.services import HOST, Server, listen, moto_application
 from shoal.local.streaming.kinesis_front import KinesisFront
@@ -56,14 +57,14 @@ class CloudSettings:
         home: The `.shoal` folder.
         aws: Listens at the AWS endpoint's port; the cloud closes it.
         api: Listens at the first HTTP API's port; the cloud closes it.
-        workers: Most workers of one function.
+        workers: Most workers of one function: twice the cores, or 4. More would only start up and wait for a core.
         workers_total: Most workers together.
     """
 
     home: Path
     aws: socket.socket
     api: socket.socket
-    workers: int = 8
+    workers: int = field(default_factory=lambda: max(4, 2 * (os.cpu_count() or 1)))
     workers_total: int = 32
 
 
@@ -109,7 +110,16 @@ class Cloud:
         self._executions = ExecutionService(self.state.store, app, ACCOUNT, REGION)
         self._lambda_api = LambdaApi(self.service)
         s3 = S3Front(app, self.state, self._delivery)
-        self._middleware = Middleware(app, self.state, s3, self._lambda_api, self._executions, kinesis)
+        self._jobs = SageMakerFront(
+            app,
+            self.state.store,
+            settings.home / "tmp/sagemaker",
+            self.endpoint,
+            ACCOUNT,
+            REGION,
+            self._logs.add,
+        )
+        self._middleware = Middleware(app, self.state, s3, self._lambda_api, self._executions, kinesis, self._jobs)
         self._server = Server(self._middleware, settings.aws)
         self._xray = XRayDaemon(self.endpoint)
         self._gateways: list[HttpGateway] = []
@@ -127,7 +137,8 @@ class Cloud:
         self._logs.start()
         deployment = self._deployer(self.endpoint, self.api_url, self.state.secrets.values())
         moments.append(("deploy", time.monotonic()))
-        counts = self.state.restore()
+        counts = self.state.restore() | {"training jobs": self._jobs.restore()}
+        self._jobs.roles = deployment.roles
         self._middleware.open()
         moments.append(("restore", time.monotonic()))
         self._run(deployment)
@@ -184,6 +195,7 @@ class Cloud:
         for gateway in self._gateways:
             gateway.close()
         self._executions.stop()
+        self._jobs.stop()
         self._server.stop()
         self.service.close()
         self._xray.stop()

@@ -20,6 +20,7 @@ from shoal.local.executions import ExecutionService
 from shoal.local.lambda_api import LambdaApi
 from shoal.local.queues import Queues
 from shoal.local.s3_front import S3Front
+from shoal.local.sagemaker.front import SageMakerFront
 from shoal.local.streaming.kinesis_front import KinesisFront
 from shoal.local.table_exports import OPERATIONS as EXPORTS
 from shoal.local.table_exports import TableExports
@@ -55,6 +56,7 @@ class Middleware:
         lambda_api: Answers Lambda's API.
         executions: Answers Step Functions' execution API.
         kinesis: Front of Kinesis.
+        sagemaker: Front of SageMaker.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Middleware:
         lambda_api: LambdaApi,
         executions: ExecutionService,
         kinesis: KinesisFront,
+        sagemaker: SageMakerFront,
     ) -> None:
         self._app = app
         self._state = state
@@ -85,6 +88,7 @@ class Middleware:
             "secretsmanager": self._secrets,
             "ssm": self._parameters,
             "lambda": self._lambda,
+            "sagemaker": sagemaker.answer,
         }
 
     def open(self) -> None:

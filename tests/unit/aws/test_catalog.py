@@ -16,6 +16,7 @@ from shoal_core.errors import NotFound
 from shoal_core.registry.promotion import Standing
 from shoal_core.registry.records import ModelVersion, Source
 from shoal_core.registry.routing import Aliases, Limits, start_canary
+from shoal_core.training.requests import RunRequest
 from tests.support.aws import stack
 
 SOURCE = [Source(key="datasets/flowers/f.csv", version="1", size=9)]
@@ -44,6 +45,23 @@ def publish(catalog: Catalog, run_id: str, dataset_version: str) -> int:
         ),
     )
     return number
+
+
+def test_a_run_by_request_is_recorded_once_and_has_other_workers_while_it_goes(catalog: Catalog) -> None:
+    request = RunRequest(dataset="flowers", version="v1", overrides={"seed": 1})
+    assert catalog.begin_requested("r", request) and not catalog.begin_requested("r", request)
+    record = catalog.run_record("r")
+    assert (record["stage"], record["source"], record["request"]) == (
+        "Start Training", "[]", '{"overrides":{"seed":1}}',
+    )  # fmt: skip
+    assert catalog.run_ids("flowers") == ["r"]
+    assert catalog.workers_wanted("r") is None
+    assert catalog.want_workers("r", 3) and catalog.workers_wanted("r") == 3
+    catalog.run_succeeded("r", "flowers", 1)
+    assert not catalog.want_workers("r", 4) and not catalog.want_workers("nobody", 4)
+    assert catalog.workers_wanted("r") == 3 and catalog.workers_wanted("nobody") is None
+    with pytest.raises(NotFound, match="Run 'nobody' doesn't exist"):
+        catalog.run_record("nobody")
 
 
 def test_a_run_keeps_the_number_that_it_reserved(catalog: Catalog) -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from shoal.cli import cli
+from shoal.cli.importing import described, import_model
 from shoal.convert import environments
 from shoal.convert.converting import run_program
 from shoal.convert.families import TREES
@@ -61,6 +62,27 @@ def test_options_become_a_description(api: FakeApi, cloud: dict[str, str], model
     assert "range:\n  - 0.0\n  - 255.0" in body
 
 
+def test_a_backbone_is_described_by_options(api: FakeApi, cloud: dict[str, str], model: Path) -> None:
+    options = ("--backbone", "backbone", "--image", "8", "--features", "k", "--pooling", "flatten")
+    status, text = run("import", str(model), *options)
+    assert status == 0, text
+    assert "train   shoal train DATASET --recipe transfer --backbone backbone" in text
+    (folder,) = {run["source"][0]["key"].rpartition("/")[0] for run in api.runs}
+    assert folder.startswith("models/backbone/")
+    body = api.s3.get_object(Bucket=api.bucket, Key=f"{folder}/model.yaml")["Body"].read().decode()
+    assert "backbone:\n  features: k\n  pooling: flatten\n" in body
+    assert described_backbone("--backbone", "net") is True
+    status, text = run("model", "backbone")
+    assert "a backbone: 1,280 features from 'vector'; training.fine_tune: N means" in text
+    assert "410,880" in text and "320x7x7" in text
+
+
+def described_backbone(*options: str) -> object:
+    """What a command's options say of the backbone."""
+    found = import_model.make_context("import", [*options, "net.onnx"]).params
+    return described(found)["backbone"]
+
+
 def test_a_refused_import_exits_with_1(api: FakeApi, cloud: dict[str, str], model: Path) -> None:
     status, text = run("import", str(model), "--name", "bad")
     assert status == 1
@@ -75,6 +97,8 @@ def test_a_refused_import_exits_with_1(api: FakeApi, cloud: dict[str, str], mode
     [
         (("--mean", "0.1,x", "--image", "8"), "isn't numbers"),
         (("--color", "rgb"), "no size is given"),
+        (("--features", "k"), "about a backbone, and none is named"),
+        (("--backbone", "net", "--name", "other"), "are two names"),
     ],
 )
 def test_wrong_options_exit_with_2(

@@ -24,7 +24,9 @@ training:
   clip_norm: 1, loss: focal, class_weights: balanced, label_smoothing: 0.1, focal_gamma: 1.5, huber_delta: 2,
   schedule: plateau, warmup_rounds: 0.5, decay_factor: 0.3, decay_rounds: 2, patience: 0, ema: 0.9, swa: 0.5,
   compression: int8, warm_start: true,
-  lost_workers: go_on}
+  lost_workers: go_on, scheme: diloco, outer_learning_rate: 0.5, outer_momentum: 0.9,
+  recompute: never, fine_tune: 2, fine_tune_from: 3, script: mine/train.py}
+compute: sagemaker
 """
     found = parse_config(text)
     assert (found.task, found.target, found.image_size, found.workers) == ("classification", "species", (28, 20), 2)
@@ -45,6 +47,8 @@ def test_one_number_is_a_square():
         (b"training: {lr: 1}", "unknown field 'lr' under 'training'", "learning_rate"),
         (b"task: clustering", "task: 'clustering'", "classification, multilabel"),
         (b"image_size: 3", "image_size: 3", "4 to 512"),
+        (b"backbone: net@0", "backbone: 'net@0'", "NAME@VERSION"),
+        (b"training: {fine_tune: 65}", "training.fine_tune: 65", "0 to 64"),
         (b"image_size: [8]", "image_size: [8]", "[height, width]"),
         (b"workers: 41", "workers: 41", "1 to 40"),
         (b"workers: yes", "workers: True", "1 to 40"),
@@ -62,6 +66,10 @@ def test_one_number_is_a_square():
         (b"training: {clip_norm: 0}", "training.clip_norm: 0", "above 0"),
         (b"training: {decay_factor: 1}", "training.decay_factor: 1", "below 1"),
         (b"training: {ema: true}", "training.ema: True", "below 1"),
+        (b"training: {scheme: gossip}", "training.scheme: 'gossip'", "auto, synchronous, local or diloco"),
+        (b"training: {outer_momentum: 0.5}", "training: outer_momentum is of `scheme: diloco`", "fields such as"),
+        (b"training: {scheme: local, outer_learning_rate: 1}", "outer_learning_rate is of", "fields such as"),
+        (b"training: {scheme: diloco, outer_momentum: 1}", "training.outer_momentum: 1", "for diloco"),
         (b"training: {patience: -1}", "training.patience: -1", "0 to 500"),
         (b"training: {weight_dekay: 0.1}", "unknown field 'weight_dekay'", "Did you mean 'weight_decay'?"),
         (b"training: 5", "training: 5", "learning_rate"),
@@ -90,12 +98,14 @@ def test_allowed_lists_every_field():
         "labels": config.LabelsConfig,
         "text": config.TextConfig,
         "sequence": config.SequenceConfig,
+        "anomaly": config.AnomalyConfig,
         "outliers": config.OutlierConfig,
         "augment": config.AugmentConfig,
         "optimize": config.OptimizeConfig,
         "promote": config.PromoteConfig,
         "card": config.CardConfig,
         "budget": config.BudgetConfig,
+        "compute": config.ComputeConfig,
     }
     fields |= {f"{field}.{name}" for field, model in nested.items() for name in model.model_fields}
     assert set(ALLOWED) == fields

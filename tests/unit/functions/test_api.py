@@ -27,12 +27,22 @@ def test_the_openapi_document_is_valid_and_complete(trained: Trained) -> None:
         "/openapi.json",
         "/datasets",
         "/datasets/{name}",
+        "/datasets/{name}/runs",
+        "/datasets/{name}/inputs",
+        "/datasets/{name}/quote",
+        "/datasets/{name}/tunings",
+        "/tunings",
+        "/tunings/{tuning_id}",
+        "/tunings/{tuning_id}/report.html",
+        "/tunings/{tuning_id}/stop",
+        "/tunings/{tuning_id}/resume",
         "/datasets/{name}/versions/{version}/report",
         "/datasets/{name}/versions/{version}/report.html",
         "/datasets/{name}/versions/{version}/quarantine",
         "/datasets/{name}/versions/{version}/quarantine/{item}/{sample}",
         "/runs",
         "/runs/{run_id}",
+        "/runs/{run_id}/workers",
         "/batches",
         "/batches/{model}/{job}",
         "/batches/{model}/{job}/errors",
@@ -74,7 +84,9 @@ def test_the_openapi_document_is_valid_and_complete(trained: Trained) -> None:
             is_open = path in ("/healthz", "/openapi.json")
             assert (operation.get("security") == []) == is_open
             assert ({"401", "403"} <= set(operation["responses"])) != is_open
-            assert {"200", "429", "500", "503"} <= set(operation["responses"])
+            assert {"429", "500", "503"} <= set(operation["responses"])
+            starts = path.endswith(("/runs", "/tunings", "/resume")) and "requestBody" in operation
+            assert ("202" if starts else "200") in operation["responses"]
             assert ("415" in operation["responses"]) == ("requestBody" in operation)
 
 

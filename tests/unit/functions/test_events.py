@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
+from shoal_core.errors import BadRequest
 from tests.support.aws import REGION, ROOT, TOKEN, invoke, template
 from tests.unit.functions.conftest import Trained
 
@@ -59,6 +60,13 @@ def test_a_state_that_runs_again_changes_nothing(name: str, trained: Trained) ->
     assert answer["run_id"] == trained.run["run_id"]
     if name == "register_model":
         assert answer == trained.registered
+
+
+def test_features_are_computed_for_runs_with_a_backbone_only(trained: Trained) -> None:
+    before = artifacts()
+    with pytest.raises(BadRequest, match="has no backbone"):
+        invoke("compute_features", event("compute_features"))
+    assert artifacts() == before
 
 
 def test_a_repeated_upload_event_starts_no_second_run(trained: Trained) -> None:

@@ -11,6 +11,7 @@ import onnxruntime
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes import build_forward
 from shoal_core.graphs.signature import (
+    Anomaly,
     CategoriesInput,
     Classification,
     ImageInput,
@@ -57,7 +58,19 @@ MIXED = NetworkSignature(
     tokens=TokensInput(columns=(TokenColumn(length=8, cardinality=12), TokenColumn(length=3, cardinality=7))),
     task=Multilabel(classes=4),
 )
+STRANGE = {
+    kind: of.model_copy(update={"task": Anomaly()})
+    for kind, of in {
+        "image": IMAGES,
+        "table": TABLE,
+        "numbers": REGRESSION,
+        "sequence": SEQUENCES,
+        "series": SERIES,
+        "events": EVENTS,
+    }.items()
+}
 SMALL: dict[str, dict[str, Any]] = {
+    "autoencoder": {"code": 2, "channels": [3, 4], "hidden": [5, 4], "units": 3},
     "cnn": {"channels": [3, 4], "hidden": 5},
     "crnn": {"channels": [3, 4], "kernel": 3, "units": 3, "width": 4},
     "fasttext": {"width": 4, "pairs": 11, "hidden": [5]},
@@ -73,6 +86,7 @@ SMALL: dict[str, dict[str, Any]] = {
 _NAMED = {
     "cnn-image": ("cnn", IMAGES),
     "mlp-image": ("mlp", IMAGES),
+    **{f"autoencoder-{kind}": ("autoencoder", signature) for kind, signature in STRANGE.items()},
     "mlp-table": ("mlp", TABLE),
     "mlp-regression": ("mlp", REGRESSION),
     "linear-image": ("linear", IMAGES),
@@ -132,6 +146,8 @@ def batch(signature: NetworkSignature, samples: int, seed: int = 0) -> dict[str,
         tensors["target"] = random.integers(0, signature.task.classes, samples)
     elif isinstance(signature.task, Multilabel):
         tensors["target"] = random.integers(0, 2, (samples, signature.task.classes)).astype(np.float32)
+    elif isinstance(signature.task, Anomaly):
+        tensors["target"] = np.arange(samples) % 3 // 2
     else:
         tensors["target"] = random.normal(50, 10, samples).astype(np.float32)
     return tensors

@@ -1,5 +1,4 @@
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -83,31 +82,3 @@ def test_products():
     assert reshape_sizes(("N", 4)) == (-1, 4)
     assert reshape_sizes(("N", "M")) is None
     assert reshape_sizes((0, "M")) is None
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_scan_loops_over_the_first_axis(backwards):
-    graph = GraphBuilder()
-    graph.input("start", TensorProto.FLOAT, ("N",))
-    graph.input("parts", TensorProto.FLOAT, (3, "N"))
-    graph.input("factor", TensorProto.FLOAT, ())
-
-    def body(inner, carried, parts):
-        # The factor is read from outside; a result may be the carried tensor, or a part as it came.
-        total = inner.emit("Add", inner.emit("Mul", carried[0], "factor"), parts[0])
-        return [total], [total, parts[0]]
-
-    carried, results = graph.scan(body, ["start"], ["parts"], backwards)
-    assert [graph.shape(name) for name in (*carried, *results)] == [("N",), (3, "N"), (3, "N")]
-    for name in (*carried, *results):
-        graph.output(name)
-    session = onnxruntime.InferenceSession(graph.build("loop").SerializeToString())
-    parts = np.float32([[1, 2], [3, 4], [5, 6]])
-    feeds = {"start": np.float32([1, 1]), "parts": parts, "factor": np.array(2, np.float32)}
-    last, totals, same = session.run(None, feeds)
-    state, expected = np.float32([1, 1]), {}
-    for turn in reversed(range(3)) if backwards else range(3):
-        expected[turn] = state = state * 2 + parts[turn]
-    np.testing.assert_array_equal(last, state)
-    np.testing.assert_array_equal(totals, [expected[turn] for turn in range(3)])
-    np.testing.assert_array_equal(same, parts)

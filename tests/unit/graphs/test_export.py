@@ -13,6 +13,7 @@ from tests.unit.graphs.networks import (
     NETWORK_IDS,
     NETWORKS,
     REGRESSION,
+    STRANGE,
     batch,
     load,
     prefixed,
@@ -113,3 +114,20 @@ def test_buffers_that_dont_fit_are_refused():
     forward = small("resnet", IMAGES)
     with pytest.raises(BadNetwork, match=r"Buffer 'stage0\.block0\.first\.norm\.mean'"):
         export_model(forward_bytes(forward), forward.initial, "classification", CLASSES)
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_anomalies_are_scored_and_called(kind):
+    forward = small("autoencoder", STRANGE[kind])
+    data = batch(STRANGE[kind], 6)
+    expected = run(load(forward_bytes(forward)), {**data, **prefixed(forward)})["score"][:, 0]
+    threshold = float(np.median(expected))
+    exported = export_model(forward_bytes(forward), forward.initial, "anomaly", threshold=threshold)
+    answer = run(load(exported), data)
+    assert list(answer) == ["score", "anomalous"]
+    np.testing.assert_allclose(answer["score"], expected, rtol=1e-5)
+    assert answer["anomalous"].dtype == np.bool_
+    np.testing.assert_array_equal(answer["anomalous"], answer["score"] > np.float32(threshold))
+    assert 0 < answer["anomalous"].sum() < 6
+    properties = {entry.key: entry.value for entry in onnx.load_from_string(exported).metadata_props}
+    assert properties == {"shoal.task": "anomaly"}

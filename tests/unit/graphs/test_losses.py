@@ -5,8 +5,17 @@ import pytest
 from onnx import TensorProto
 
 from shoal_core.graphs.builder import GraphBuilder
-from shoal_core.graphs.losses import AbsoluteError, Binary, CrossEntropy, Focal, Huber, SquaredError, loss_for
-from shoal_core.graphs.signature import Classification, Multilabel, Regression
+from shoal_core.graphs.losses import (
+    AbsoluteError,
+    Binary,
+    CrossEntropy,
+    Focal,
+    Huber,
+    Reconstruction,
+    SquaredError,
+    loss_for,
+)
+from shoal_core.graphs.signature import Anomaly, Classification, Multilabel, Regression
 from tests.unit.graphs.networks import load, run
 
 WEIGHTS = (0.5, 2.0, 1.25)
@@ -190,3 +199,13 @@ def test_several_labels_have_their_loss():
     assert loss_for(Multilabel(classes=3), "binary", {"class_weights": [1.0, 2.0, 3.0]}) == Binary((1.0, 2.0, 3.0))
     with pytest.raises(KeyError):
         loss_for(Multilabel(classes=3), "focal")
+
+
+def test_known_anomalies_teach_nothing():
+    scores = np.float32([[0.5], [7.0], [1.5], [1e30]])
+    value, gradient = evaluate(Reconstruction(), scores, np.array([0, 1, 0, 1]))
+    assert value == 1.0
+    assert gradient.ravel().tolist() == [0.5, 0, 0.5, 0]
+    value, gradient = evaluate(loss_for(Anomaly()), scores, np.ones(4, np.int64))
+    assert value == 0.0
+    assert not gradient.any()

@@ -180,3 +180,13 @@ def test_what_cant_be_followed_stays():
 def test_samples_of_another_shape_are_refused():
     with pytest.raises(BadNetwork, match="can't be looked at"):
         prune(dense(width=16).SerializeToString(), [{"x": np.zeros((4, 7), np.float32)}], 0.5)
+
+
+def test_constants_without_dimensions_stay_so():
+    """A column of a table is gathered by a number, which takes its axis away."""
+    model = dense(dead=8)
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(0, np.int64), "column"))
+    model.graph.node.append(helper.make_node("Gather", ["y", "column"], ["z"], axis=1))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N"]))
+    pruned = onnx.load_from_string(prune(model.SerializeToString(), ROWS, 0.5))
+    assert next(tensor for tensor in pruned.graph.initializer if tensor.name == "column").dims == []

@@ -145,6 +145,15 @@ def test_a_resnet_with_groups_has_no_running_statistics():
     assert np.isfinite(whole).all()
 
 
+def test_what_suits_many_samples_is_chosen_for_them():
+    large, small = (default_config("mlp", TABLE, samples) for samples in (50_000, 5_000))
+    assert (large["hidden"], large["layer_norm"], large["residual"]) == ([256, 256], True, True)
+    assert (small["hidden"], small["layer_norm"], small["residual"]) == ([128, 64], False, False)
+    many, few = (default_config("fasttext", TEXTS, samples) for samples in (10_000, 9_999))
+    assert (many["width"], many["pairs"], many["pooling"]) == (8, 200_000, "root")
+    assert (few["width"], few["pairs"], few["pooling"]) == (64, 0, "mean")
+
+
 def test_defaults_are_valid_json_configs():
     for recipe, signature in NETWORKS:
         for samples in (10, 10_000, 1_000_000):
@@ -176,7 +185,8 @@ def test_bad_configs_are_named(recipe, config, signature, message):
 
 
 def test_recipe_names():
-    assert recipe_names() == tuple(sorted(get_args(Recipe)))
+    # A network of the user's own isn't built by a recipe.
+    assert recipe_names() == tuple(sorted({*get_args(Recipe)} - {"network"}))
 
 
 def longer(signature: NetworkSignature, data, more: int):
@@ -262,15 +272,17 @@ def test_many_categories_of_a_sequence_are_embedded():
     assert forward.initial["categories1.table"].shape[0] == 30 and "categories0.table" not in forward.initial
 
 
-def test_a_bag_is_the_mean_of_the_tokens_that_are_there():
-    forward = build_forward("fasttext", {"width": 4, "pairs": 5}, TEXTS, seed=0)
+@pytest.mark.parametrize(("pooling", "power"), [("mean", 1.0), ("root", 0.5)])
+def test_a_bag_is_of_the_tokens_that_are_there(pooling, power):
+    forward = build_forward("fasttext", {"width": 4, "pairs": 5, "pooling": pooling}, TEXTS, seed=0)
     ids = np.int32([[0] * 9, [3, 5, 3, 0, 0, 0, 0, 0, 0], [99, -4, 11, 2, 2, 2, 2, 2, 2]])
     known = [[], [3, 5, 3], [1, 1, 11, 2, 2, 2, 2, 2, 2]]
     features = []
     for text in known:
         pairs = [(first * 1_000_003 + second) % 5 for first, second in pairwise(text)]
         bags = [("text0.tokens.table", text), ("text0.pairs.table", pairs)]
-        features.append([forward.initial[name][rows].mean(0) if rows else np.zeros(4) for name, rows in bags])
+        sums = [forward.initial[name][rows].sum(0) / max(1, len(rows)) ** power for name, rows in bags]
+        features.append(sums)
     expected = np.asarray(features).reshape(3, -1) @ forward.initial["output.weight"] + forward.initial["output.bias"]
     np.testing.assert_allclose(answer(forward, {"tokens": ids}), expected, rtol=1e-4, atol=1e-5)
 

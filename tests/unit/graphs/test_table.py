@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from shoal_core.errors import BadInput
-from shoal_core.graphs.rules.registry import FAMILIES, RULES, WITHOUT_GRADIENT
-from shoal_core.graphs.table import BEGIN, END, RESTRICTIONS, main, render, replace
+from shoal_core.graphs.rules.registry import FAMILIES, REFUSED, RULES, WITHOUT_GRADIENT
+from shoal_core.graphs.table import BEGIN, END, ORACLE_PARTLY, RESTRICTIONS, main, render, replace
 
 DOCUMENT = Path(__file__).parents[3] / "docs/operators.md"
 
@@ -19,7 +19,8 @@ def test_every_operator_has_one_row():
     assert sorted(rows) == sorted(RULES)
     assert sum(len(rules) for rules in FAMILIES.values()) == len(RULES)
     assert not WITHOUT_GRADIENT.intersection(RULES)
-    assert set(RESTRICTIONS) <= set(RULES)
+    assert set(RESTRICTIONS) | set(ORACLE_PARTLY) <= set(RULES)
+    assert not set(REFUSED).intersection(RULES)
 
 
 def test_the_tables_need_their_place(tmp_path, capsys):

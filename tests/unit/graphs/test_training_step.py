@@ -10,7 +10,7 @@ from shoal_core.errors import BadNetwork
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.losses import loss_for
 from shoal_core.graphs.optimizers import Adam, Sgd
-from shoal_core.graphs.signature import Multilabel
+from shoal_core.graphs.signature import Anomaly, Multilabel
 from shoal_core.graphs.training_step import build_training_step, forward_with_parameters
 from tests.unit.graphs.networks import IMAGES, NETWORK_IDS, NETWORKS, REGRESSION, batch, load, prefixed, run, small
 
@@ -59,6 +59,8 @@ def reference_loss(forward_session, feeds, signature):
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return -log_probabilities[np.arange(len(logits)), feeds["target"]].mean()
+    if isinstance(signature.task, Anomaly):
+        return output["score"][feeds["target"] == 0].mean()
     standardised = (feeds["target"].astype(np.float64) - signature.task.mean) / signature.task.std
     return ((output["prediction"][:, 0] - standardised) ** 2).mean()
 

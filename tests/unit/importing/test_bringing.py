@@ -11,6 +11,7 @@ import pytest
 
 from shoal_core.errors import NotFound
 from tests.support.aws import REGION, ROOT, invoke, stack
+from tests.support.backbones import image_network
 from tests.unit.importing import hostile, models
 
 EVENT = (ROOT / "events/import_model.json").read_text()
@@ -153,3 +154,29 @@ def test_a_missing_file_of_labels_is_named(cloud):
     upload("models/m/model.yaml", b"columns: [a, b]\nlabels: nowhere.txt\n")
     outcome = upload("models/m/m.onnx", models.linear_classifier())
     assert "nowhere.txt" in queries().run(outcome["run_id"]).failure.reason
+
+
+def test_a_backbone_is_a_version_with_its_page_beside_it(cloud):
+    key = "models/net/v1/pretrained.onnx"
+    write("models/net/v1/model.yaml", b"backbone: true\nimage: {size: 12, mean: [0.5], std: [0.25]}\n")
+    outcome = upload(key, image_network())
+    assert queries().run(outcome["run_id"]).status == "succeeded"
+    (version,) = queries().model("net", "http://api").versions
+    assert (version.task, version.promotion["decision"]) == ("tensors", "production")
+    assert version.signature["outputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 10]}]
+    assert version.lineage["backbone"]["source"] == "k"
+    assert "is cut off" in version.lineage["inferred"][1]
+    store = boto3.client("s3", region_name=REGION)
+    page = json.loads(store.get_object(Bucket="artifacts", Key="models/net/1/backbone.json")["Body"].read())
+    assert (page["name"], page["version"], page["digest"]) == ("net", 1, version.digest)
+    again = write("models/net/v2/model.yaml", b"backbone: {features: g}\nimage: {size: 12}\n")
+    assert send(again)["status"] == "waiting"
+    upload("models/net/v2/pretrained.onnx", image_network())
+    assert [entry.version for entry in queries().model("net", "http://api").versions] == [2, 1]
+
+
+def test_a_backbone_that_nothing_describes_is_refused(cloud):
+    write("models/net/model.yaml", b"backbone: true\n")
+    outcome = upload("models/net/pretrained.onnx", image_network())
+    assert outcome["status"] == "refused"
+    assert "A backbone takes images or texts, and nothing says how" in outcome["reason"]

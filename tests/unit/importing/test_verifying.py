@@ -113,9 +113,9 @@ def test_the_trial_has_no_credentials_and_writes_no_file(tmp_path, monkeypatch):
     """What the process sees and may do, asked of one with the same limits."""
     program = (
         "from pathlib import Path\n"
-        "from shoal_core.importing import trial\n"
+        "from shoal_core.importing import bounded\n"
         "from shoal_core.importing.limits import Limits\n"
-        "trial._limit_process(Limits(), 0)\n"
+        "bounded.limit_process(Limits(), 0)\n"
         f"Path({str(tmp_path / 'written')!r}).write_bytes(b'1')\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

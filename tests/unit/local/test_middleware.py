@@ -10,6 +10,7 @@ from shoal.local.executions import ExecutionService
 from shoal.local.middleware import DEPLOYMENT_KEY, Middleware
 from shoal.local.permissions import Denied
 from shoal.local.s3_front import S3Front
+from shoal.local.sagemaker.front import SageMakerFront
 from shoal.local.streaming.kinesis_front import KinesisFront
 
 SIGNED = "AWS4-HMAC-SHA256 Credential={}/20261121/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"
@@ -34,7 +35,8 @@ def middleware(tmp_path):
     state = CloudState(tmp_path, "123456789012", "us-east-1")
     executions = ExecutionService(state.store, services, "123456789012", "us-east-1")
     kinesis = KinesisFront(services, state.records, "123456789012", "us-east-1")
-    yield Middleware(services, state, S3Front(services, state, None), None, executions, kinesis)
+    jobs = SageMakerFront(services, state.store, tmp_path / "jobs", "", state.account, state.region, print)
+    yield Middleware(services, state, S3Front(services, state, None), None, executions, kinesis, jobs)
     state.close()
 
 

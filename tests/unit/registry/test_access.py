@@ -139,6 +139,8 @@ def test_a_wrong_wish_is_named(changes: dict[str, object], reason: str) -> None:
         ("GET", "/v2/models/digits/versions/1/ready", "predict:digits"),
         ("GET", "/v2/health/live", "read"),
         ("POST", "/datasets/digits/replay", "data:write"),
+        ("POST", "/datasets/digits/runs", "data:write"),
+        ("PUT", "/runs/x/workers", "data:write"),
         ("POST", "/models/digits/aliases", "admin"),
         ("DELETE", "/models/digits", "admin"),
         ("GET", "/tokens", "admin"),

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.unit.sdk.fake_tunings import FakeTunings
+
 TOKEN = "a-token"
 METRICS = {"accuracy": 0.9812, "precision": 0.98, "recall": 0.979, "f1": 0.9795}
 PROBLEM = "application/problem+json"
@@ -40,6 +42,7 @@ class FakeApi:
         self.quarantine: list[dict[str, Any]] = []
         self.ingesting = True
         self.batches: list[dict[str, Any]] = []
+        self.tunings = FakeTunings()
         self.batch_script: list[dict[str, Any]] = [{"status": "succeeded"}]
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -129,6 +132,15 @@ class FakeApi:
             "failure": None,
         }
 
+    def request_run(self, dataset: str) -> dict[str, Any]:
+        """One run by request of a dataset, whatever is asked for."""
+        run = self.new_run(dataset, self.latest[dataset])
+        run |= {"run_id": f"{run['run_id']}-requested", "stage": "Start Training", "request": {}}
+        unchanged = any(known["run_id"] == run["run_id"] for known in self.runs)
+        if not unchanged:
+            self.runs.insert(0, run)
+        return {name: run[name] for name in ("run_id", "dataset", "version")} | {"unchanged": unchanged}
+
     def ingest_batches(self, model: str | None) -> list[dict[str, Any]]:
         """What ingest_upload does for `batch/`: one job per archive, table or batch.yaml, newest first."""
         listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix="batch/").get("Contents", [])
@@ -190,6 +202,18 @@ class FakeApi:
                 self.import_models()
                 run = next((run for run in self.runs if run["run_id"] == run_id), None)
                 return run and (200, "application/json", self.advance(run))
+            case ["runs", run_id, "workers"]:
+                return 200, "application/json", {"run_id": run_id, "before": 2, **json.loads(body)}
+            case ["datasets", name, "inputs"] if name in self.latest:
+                image = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8], "meaning": "pixels"}
+                told = {"task": "classification", "outputs": 10, "classes": list("0123456789"), "inputs": [image]}
+                return 200, "application/json", {"dataset": name, "version": self.latest[name], **told}
+            case ["datasets", name, "quote"] if name in self.latest:
+                here = {"service": "lambda", "minutes": 1.5, "dollars": 0.01, "how": "2 Lambda workers (measured)"}
+                there = {"service": "sagemaker", "minutes": None, "dollars": None, "how": "1 ml.new.large (unknown)"}
+                return 200, "application/json", {"service": "lambda", "why": "Short.", "quotes": [here, there]}
+            case ["datasets", name, "runs"] if name in self.latest:
+                return 202, "application/json", self.request_run(name)
             case ["datasets"]:
                 return 200, "application/json", {"datasets": [self.dataset(name) for name in self.latest]}
             case ["datasets", name] if self.reading.get(name, 0) > 0:
@@ -208,6 +232,10 @@ class FakeApi:
                 return 200, "application/json", {"samples": self.quarantine[first : first + 2], "after": after}
             case ["datasets", _, "versions", _, "quarantine", item, sample]:
                 return 200, "application/octet-stream", f"bytes of {item}/{sample}".encode()
+            case ["datasets", name, "tunings"] if name in self.latest:
+                return 202, "application/json", self.tunings.begin(name, json.loads(body))
+            case ["tunings", *rest]:
+                return self.tunings.answer(rest, json.loads(body or b"{}"), query.get("dataset", [None])[0])
             case ["batches"]:
                 return 200, "application/json", {"batches": self.ingest_batches(query.get("model", [None])[0])}
             case ["batches", model, job]:
@@ -237,6 +265,9 @@ class FakeApi:
                 lineage = {"upload": {"key": f"models/{name}/x/{name}.onnx"}, "file": file}
                 version |= {"created_at": "2026", "bytes": 9, "lineage": lineage}
                 lineage |= {"inferred": ["task: regression"], "warnings": ["It draws random numbers."]}
+                if name == "backbone":
+                    block = {"tensor": "b", "shape": [320, 7, 7], "parameters": 410880, "operators": ["Conv", "Clip"]}
+                    lineage["backbone"] = {"source": "vector", "width": 1280, "blocks": [block]}
                 refused = [{"at": "2026", "reason": "It was hostile.", "fix": "Mend it.", "error": "BadModel"}]
                 entry = {"name": name, "aliases": {"production": 1}, "versions": [version], "refused": refused}
                 return 200, "application/json", entry
@@ -287,7 +318,7 @@ class FakeApi:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_POST = do_DELETE = do_GET
+            do_POST = do_PUT = do_DELETE = do_GET
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""

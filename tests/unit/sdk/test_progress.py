@@ -70,6 +70,14 @@ def test_the_live_view_ticks_what_is_done():
     assert drawn(view).count("✓") == 11
 
 
+def test_the_live_view_of_a_run_by_request_begins_with_training():
+    view = LiveProgress(Console(file=io.StringIO(), force_terminal=True))
+    view.update(run(request={"overrides": {}}))
+    assert "Start Training" in drawn(view) and "Plan Shards" not in drawn(view)
+    view.update(run(request=None))
+    assert "Plan Shards" in drawn(view)
+
+
 def test_time_left_needs_a_round_to_measure():
     view = LiveProgress(Console(file=io.StringIO(), force_terminal=True))
     view.update(run())

@@ -10,7 +10,8 @@ from shoal_core.data.manifest import Manifest
 from shoal_core.data.spec import ImageInput, PreprocessingSpec, TargetSpec
 from shoal_core.errors import BadConfig
 from shoal_core.training.augmentation import may_be_flipped, resolve_augmentation
-from shoal_core.training.settings import resolve_settings, shown_settings
+from shoal_core.training.settings import resolve_settings
+from shoal_core.training.showing import shown_settings
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import (
     blobs,
@@ -68,25 +69,26 @@ def images(side: int, channels: int, classes: tuple[str, ...], task: str = "clas
 def test_images_are_flipped_only_where_no_class_is_the_mirror_image_of_another(side, channels, classes, flipped):
     manifest = images(side, channels, classes)
     assert may_be_flipped(manifest) == flipped
-    assert ("flip" in resolve_augmentation(manifest, 20, "cross_entropy")[0]) == flipped
+    assert ("flip" in resolve_augmentation(manifest.config.augment, manifest, 20, "cross_entropy")[0]) == flipped
 
 
 def test_digits_are_only_shifted_and_never_turned():
     digits = images(28, 1, tuple("0123456789"))
-    found, why = resolve_augmentation(digits, 20, "cross_entropy")
+    found, why = resolve_augmentation("auto", digits, 20, "cross_entropy")
     assert found == {"shift": 0.04}
     assert why is not None and "No flips and rotations" in why
-    assert resolve_augmentation(images(8, 1, tuple("0123456789")), 20, "cross_entropy")[0] == {}
+    # A pixel of eight is an eighth of a digit: small images are seen a little nearer instead.
+    assert resolve_augmentation("auto", images(8, 1, tuple("0123456789")), 20, "cross_entropy")[0] == {"crop": 0.15}
 
 
 def test_few_passes_need_no_variations():
-    assert resolve_augmentation(images(64, 3, PHOTOS), 3, "cross_entropy")[0] == {}
-    assert resolve_augmentation(manifest_of("text"), 2, "cross_entropy")[0] == {}
+    assert resolve_augmentation("auto", images(64, 3, PHOTOS), 3, "cross_entropy")[0] == {}
+    assert resolve_augmentation("auto", manifest_of("text"), 2, "cross_entropy")[0] == {}
 
 
 def test_where_a_thing_lies_may_be_the_answer():
     for task in ("regression", "multilabel"):
-        assert resolve_augmentation(images(64, 3, PHOTOS, task), 20, "binary")[0] == {}
+        assert resolve_augmentation("auto", images(64, 3, PHOTOS, task), 20, "binary")[0] == {}
 
 
 def test_the_choice_is_shown_with_its_reason():
@@ -102,7 +104,7 @@ def test_what_is_asked_for_goes_over_auto():
     manifest = images(64, 3, PHOTOS).model_copy(
         update={"config": DatasetConfig(augment=AugmentConfig(flip=False, rotation=10, brightness=0.3))}
     )
-    found, _ = resolve_augmentation(manifest, 20, "cross_entropy")
+    found, _ = resolve_augmentation(manifest.config.augment, manifest, 20, "cross_entropy")
     assert found == {"shift": 0.04, "contrast": 0.1, "brightness": 0.3, "rotation": 10.0}
     assert "augment" not in resolve_settings(manifest.config, manifest)[1]
 
@@ -127,10 +129,13 @@ def test_what_the_data_cannot_have_is_refused(kind, asked, message):
 def test_mixup_and_focal_do_not_go_together():
     manifest = manifest_of("image", AugmentConfig(mixup=0.2))
     with pytest.raises(BadConfig, match="mixup doesn't go with the loss focal"):
-        resolve_augmentation(manifest, 20, "focal")
-    assert resolve_augmentation(manifest, 20, "cross_entropy")[0] == {"mixup": 0.2}
+        resolve_augmentation(manifest.config.augment, manifest, 20, "focal")
+    assert resolve_augmentation(manifest.config.augment, manifest, 20, "cross_entropy")[0] == {
+        "crop": 0.15,
+        "mixup": 0.2,
+    }
 
 
 def test_a_table_with_texts_may_have_noise_and_dropped_tokens():
-    found, _ = resolve_augmentation(manifest_of("labels", AugmentConfig(noise=0.1)), 20, "binary")
+    found, _ = resolve_augmentation(AugmentConfig(noise=0.1), manifest_of("labels"), 20, "binary")
     assert found == {"noise": 0.1, "token_dropout": 0.1}

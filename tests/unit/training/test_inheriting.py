@@ -8,6 +8,7 @@ import pytest
 from shoal_core.data.config import DatasetConfig, TrainingConfig
 from shoal_core.data.shards import Tensors
 from shoal_core.data.spec import PreprocessingSpec
+from shoal_core.errors import BadConfig
 from shoal_core.keys import RunKeys
 from shoal_core.training.merging import merge_round, predictor
 from shoal_core.training.rounds import read_checkpoint, read_settings, train_shard
@@ -164,6 +165,53 @@ def test_without_a_model_or_its_weights_training_begins_anew():
     settings = read_settings(store, SECOND)
     assert (settings.origin, "'long-gone'" in settings.reasons["warm_start"]) == (None, True)
     assert store.objects[RunKeys(SECOND).checkpoint(0)] == fresh.objects[RunKeys(SECOND).checkpoint(0)]
+
+
+def named(store: MemoryStore, warm_start: str, **changes: object) -> TrainingSettings:
+    training = TrainingConfig(epochs=10, warm_start=warm_start)
+    version(
+        store, table_spec(), {"train": blobs(240), "validation": blobs(60, seed=1)}, "v2", training=training, **changes
+    )
+    start_training(store, SECOND, DATASET, "v2", lambda: "nobody-asks")
+    return read_settings(store, SECOND)
+
+
+@pytest.mark.parametrize("round_", [None, 1, 2])
+def test_a_run_goes_on_from_any_checkpoint_of_a_run_that_is_named(round_: int | None):
+    store = trained(table_spec(), blobs)
+    settings = named(store, FIRST if round_ is None else f"{FIRST}@{round_}")
+    begun = best(store) if round_ is None else round_
+    assert settings.origin == FIRST
+    assert settings.reasons["warm_start"] == f"Training goes on from round {begun} of run 'tiny-v1'."
+    found, expected = read_checkpoint(store, SECOND, 0), read_checkpoint(store, FIRST, begun)
+    assert found.parameters.keys() == expected.parameters.keys()
+    assert all(np.array_equal(found.parameters[name], array) for name, array in expected.parameters.items())
+    assert not any(array.any() for array in found.state.values())
+
+
+@pytest.mark.parametrize(
+    ("warm_start", "changes", "told"),
+    [
+        ("tiny-v9", {}, "there is no such run or round"),
+        (f"{FIRST}@3", {}, "there is no such run or round"),
+        (FIRST, {"recipe": "linear"}, "can't be gone on from: its recipe was mlp"),
+    ],
+)
+def test_a_named_run_that_cannot_be_gone_on_from_is_refused(warm_start, changes, told):
+    store = trained(table_spec(), blobs)
+    with pytest.raises(BadConfig, match=told) as caught:
+        named(store, warm_start, **changes)
+    assert caught.value.reason.startswith(f"training.warm_start: {warm_start!r}") and caught.value.fix
+    assert not store.exists(RunKeys(SECOND).settings)
+
+
+def test_of_a_run_that_still_trains_a_round_must_be_named():
+    store = trained(table_spec(), blobs)
+    del store.objects[RunKeys(FIRST).round(2)]
+    with pytest.raises(BadConfig, match="hasn't finished its training") as caught:
+        named(store, FIRST)
+    assert "tiny-v1@1" in caught.value.fix
+    assert named(store, f"{FIRST}@1").origin == FIRST
 
 
 def test_a_repeated_start_goes_on_from_the_same_run():

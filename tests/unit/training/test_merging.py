@@ -225,8 +225,8 @@ def test_a_plateau_lowers_the_next_rounds_learning_rate():
     records = [read_round(store, RUN, round_) for round_ in range(1, 6)]
     assert [record.learning_rate_scale for record in records] == [1.0, 1.0, 0.5, 0.5, 0.25]
     assert [record.learning_rate for record in records] == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05])
-    assert learning_rate_scale(store, settings, 1) == 1.0
-    assert learning_rate_scale(store, settings, 6) == 0.25
+    assert learning_rate_scale(settings, None) == 1.0
+    assert learning_rate_scale(settings, records[4]) == 0.25
     train_all(store, settings, 6)
     lowered = store.objects[RunKeys(RUN).update(6, 0)]
     manual = train_round(

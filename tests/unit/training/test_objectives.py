@@ -9,7 +9,8 @@ from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
 from shoal_core.training.objectives import balanced_weights
 from shoal_core.training.rounds import step_learning_rate
-from shoal_core.training.settings import TrainingSettings, resolve_settings, shown_settings
+from shoal_core.training.settings import TrainingSettings, resolve_settings
+from shoal_core.training.showing import shown_settings
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import blobs, commit, lines, table_spec
 
@@ -27,7 +28,11 @@ def resolved(classes: int = 3, rounds: int = 9, **training: object) -> TrainingS
 
 def test_what_is_left_out_is_what_it_was():
     settings = resolved()
-    assert (settings.loss, settings.loss_config, settings.optimizer_config) == ("cross_entropy", {}, {})
+    assert (settings.loss, settings.loss_config, settings.optimizer_config) == (
+        "cross_entropy",
+        {},
+        {"weight_decay": 1.0},
+    )
     assert (settings.schedule, settings.patience, settings.ema) == ("cosine", 5, None)
     assert settings.warmup_steps == settings.steps_per_round
     assert resolved(classes=0).loss == "squared"

@@ -9,7 +9,14 @@ import pytest
 from shoal_core.data.config_types import Recipe
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.recipes import recipe_names
-from shoal_core.training.recipes import epochs_for, require_recipe, steps_in_round, suggest_recipe
+from shoal_core.training.recipes import (
+    epochs_for,
+    optimizer_for,
+    require_recipe,
+    steps_in_round,
+    suggest_recipe,
+    weight_decay_for,
+)
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import (
     blobs,
@@ -56,8 +63,25 @@ def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_built(kind, re
 
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_knows_its_time(recipe):
-    assert epochs_for(recipe, 10) == 100 and epochs_for(recipe, 10_000_000) == 3
+    assert epochs_for(recipe, 10) == 100 and epochs_for(recipe, 10**9) == 3
     assert steps_in_round(recipe, text_spec(), 32) >= steps_in_round(recipe, text_spec(), 64) > 100
+
+
+@pytest.mark.parametrize(("recipe", "samples", "epochs"), [("cnn", 1_250, 32), ("cnn", 60_000, 9), ("mlp", 38_000, 26)])
+def test_more_is_seen_of_larger_sets_though_less_often(recipe, samples, epochs):
+    assert epochs_for(recipe, samples) == epochs
+    assert epochs_for(recipe, 2 * samples) < epochs
+    assert epochs_for(recipe, 2 * samples) * 2 > epochs_for(recipe, samples)
+
+
+def test_networks_on_tables_decay_more_the_fewer_samples_there_are():
+    table, text, image = table_spec(), text_spec(), image_spec()
+    assert optimizer_for("mlp", table) == "adamw"
+    assert [weight_decay_for("mlp", table, "adamw", samples) for samples in (100, 5_000, 50_000)] == [1.0, 1.0, 0.1]
+    for recipe, spec in (("linear", table), ("mlp", text), ("cnn", image)):
+        assert optimizer_for(recipe, spec) == "adam"
+        assert weight_decay_for(recipe, spec, "adamw", 100) is None
+    assert weight_decay_for("mlp", table, "sgd", 100) is None
 
 
 def test_longer_samples_get_shorter_rounds():

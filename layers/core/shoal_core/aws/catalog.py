@@ -31,6 +31,7 @@ from shoal_core.errors import NotFound
 
 if TYPE_CHECKING:  # dozens of models that predict and authorize would build at every cold start and never use
     from shoal_core.registry.records import Source, VersionRun
+    from shoal_core.training.requests import RunRequest
 
 _STATUS = {"#status": "status"}
 
@@ -205,6 +206,35 @@ class Catalog(ModelCatalog):
         failure = {"status": "failed", "error": error, "cause": message, "finished_at": moment}
         self._table.put_new({**run, "stage": "Ingest Upload", **failure})
 
+    def begin_requested(self, run_id: str, request: RunRequest) -> bool:
+        """Record a run by request; False when it is there: the same was asked for before."""
+        run = _new_run(run_id, request.dataset, request.version, (), now())
+        asked = request.model_dump(mode="json", include={"overrides", "network", "tuning"}, exclude_none=True)
+        return self._table.put_new({**run, "stage": "Start Training", "request": document(asked)})
+
+    def run_record(self, run_id: str) -> dict[str, Any]:
+        """A run's own record, read consistently. Raises `NotFound`."""
+        record = self._table.get(f"RUN#{run_id}", "RUN")
+        if record is None:
+            raise _no_run(run_id)
+        return record
+
+    def want_workers(self, run_id: str, workers: int) -> bool:
+        """Note how many workers a run shall have from its next round on; False when it has ended."""
+        return self._table.update(
+            f"RUN#{run_id}",
+            "RUN",
+            "SET workers_wanted = :workers",
+            {":workers": workers, ":running": "running"},
+            condition="#status = :running",
+            names=_STATUS,
+        )
+
+    def workers_wanted(self, run_id: str) -> int | None:
+        """How many workers a run shall have from its next round on; None when nobody has asked for others."""
+        record = self._table.get(f"RUN#{run_id}", "RUN") or {}
+        return record.get("workers_wanted")
+
     def stage_started(self, run_id: str, stage: str) -> None:
         """Show where a run is. A run that has ended keeps its last stage."""
         self.book(run_id).started(stage)
@@ -261,6 +291,12 @@ class Catalog(ModelCatalog):
             condition="attribute_not_exists(last_round) OR last_round < :round",
         )
 
+    def job_seen(self, run_id: str, job: str, usage: Mapping[str, Any]) -> None:
+        """Record what a training job of a run has come to; the same again writes the same."""
+        self._table.update(
+            f"RUN#{run_id}", f"TRAINING_JOB#{job}", "SET usage_now = :usage", {":usage": document(dict(usage))}
+        )
+
     def run_evaluated(self, run_id: str, metrics: Mapping[str, Any]) -> None:
         """Record the metrics of the exported model on the test split."""
         self._table.update(f"RUN#{run_id}", "RUN", "SET evaluation = :metrics", {":metrics": document(dict(metrics))})
@@ -288,13 +324,17 @@ class Catalog(ModelCatalog):
         # ROUND# sorts before RUN and STAGE#.
         items = list(self._table.query(f"RUN#{run_id}", "" if with_rounds else "RUN"))
         if not any(item["sk"] == "RUN" for item in items):
-            raise NotFound(f"Run {run_id!r} doesn't exist.", "See GET /runs for those that do.")
+            raise _no_run(run_id)
         return items
 
     def run_ids(self, dataset: str | None = None, limit: int = 100) -> list[str]:
         """The newest runs first."""
         found = self._table.newest("RUN", None if dataset else limit)
         return [item["run_id"] for item in found if dataset in (None, item["dataset"])][:limit]
+
+
+def _no_run(run_id: str) -> NotFound:
+    return NotFound(f"Run {run_id!r} doesn't exist.", "See GET /runs for those that do.")
 
 
 def _new_run(run_id: str, dataset: str, version: str, source: Sequence[Source], moment: str) -> dict[str, Any]:

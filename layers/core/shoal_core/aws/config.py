@@ -24,11 +24,16 @@ class Environment(BaseModel):
     state_machine_arn: str = ""
     source_state_machine_arn: str = ""
     batch_state_machine_arn: str = ""
+    tuning_state_machine_arn: str = ""
+    history_events: int = Field(default=0, description="after so many a run goes on in a new execution; 0: as usual")
+    start_training_function: str = Field(default="", description="which also quotes runs")
+    sagemaker: str = Field(default="", description="the stack's training jobs, JSON; empty where it has none")
     source_rule: str = Field(default="", description="the rule that looks for sources that are due")
     token_secret_arn: str = ""
     predict_function: str = Field(
         default="", description="the data plane, to warm a version up and to read its metrics"
     )
+    check_network_function: str = Field(default="", description="what checks users' own networks")
     canary_rule: str = Field(default="", description="the rule that looks after canaries")
     default_model: str = Field(default="", description="what POST /invocations means when it names no model")
     requests_stream: str = Field(default="", description="records to answer; empty where the stack has no streams")

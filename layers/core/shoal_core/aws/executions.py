@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from shoal_core.aws.clients import client, error_code, service_errors
 from shoal_core.aws.config import environment
+from shoal_core.training.executions import execution_event, execution_name
 
 
 def start_execution(run_id: str, dataset: str, version: str) -> None:
@@ -17,7 +18,33 @@ def start_execution(run_id: str, dataset: str, version: str) -> None:
 
     Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html (idempotent by name).
     """
-    start_named(environment().state_machine_arn, run_id, {"run_id": run_id, "dataset": dataset, "version": version})
+    start_named(environment().state_machine_arn, execution_name(run_id), execution_event(run_id, dataset, version))
+
+
+def start_training(run_id: str, dataset: str, version: str) -> None:
+    """The same for a run on a version that is committed: it begins with training."""
+    start_named(environment().state_machine_arn, execution_name(run_id), execution_event(run_id, dataset, version, 1))
+
+
+def start_tuning(tuning_id: str, attempt: int) -> None:
+    """Start an attempt of a search; one that was started before is left alone."""
+    machine, name = environment().tuning_state_machine_arn, execution_name(tuning_id, attempt)
+    start_named(machine, name, {"tuning_id": tuning_id, "attempt": attempt})
+
+
+def is_tuning_under_way(tuning_id: str, attempt: int) -> bool:
+    """Whether the execution of an attempt of a search runs."""
+    machine = environment().tuning_state_machine_arn.replace(":stateMachine:", ":execution:")
+    try:
+        with service_errors("Step Functions"):
+            answer = client("stepfunctions").describe_execution(
+                executionArn=f"{machine}:{execution_name(tuning_id, attempt)}"
+            )
+    except ClientError as error:
+        if error_code(error) != "ExecutionDoesNotExist":
+            raise
+        return False
+    return str(answer["status"]) == "RUNNING"
 
 
 def start_batch(model: str, job: str) -> None:

@@ -21,6 +21,7 @@ from shoal_core.aws.stages import StageBook
 
 if TYPE_CHECKING:
     from shoal_core.aws.batch_catalog import BatchCatalog
+    from shoal_core.aws.tuning_catalog import TuningCatalog
     from shoal_core.aws.uploads import UploadStore
 
 logger = Logger(service="shoal")
@@ -30,6 +31,7 @@ metrics = Metrics(namespace="Shoal", service="shoal")
 
 Handler = Callable[[dict[str, Any], LambdaContext], Any]
 _first = True
+_context: LambdaContext | None = None
 
 
 class RunEvent(BaseModel):
@@ -84,6 +86,19 @@ def batches() -> BatchCatalog:
     return BatchCatalog()
 
 
+@functools.cache
+def tunings() -> TuningCatalog:
+    """The catalog of searches."""
+    from shoal_core.aws.tuning_catalog import TuningCatalog  # most functions never see a search
+
+    return TuningCatalog()
+
+
+def seconds_left() -> float:
+    """Seconds until this invocation of a run's stage is ended; a process has one at a time."""
+    return _context.get_remaining_time_in_millis() / 1000 if _context else 900.0
+
+
 def framed(handler: Handler) -> Handler:
     """Log, trace and measure a handler of any event."""
 
@@ -115,8 +130,10 @@ def stage(
 
     def decorate(function: Callable[[RunEventT], dict[str, Any]]) -> Handler:
         def measured(task: RunEventT, context: LambdaContext) -> dict[str, Any]:
+            global _context
+            _context = context
             logger.append_keys(run_id=task.run_id)
-            with _accounted(name, catalog().book(task.run_id)):
+            with accounted(name, catalog().book(task.run_id)):
                 answer = {**task.model_dump(include={"run_id", "dataset", "version"}), **function(task)}
             if ends_run:
                 # Last: whoever sees that a run has succeeded sees all of it, this stage's time and cost included.
@@ -134,7 +151,7 @@ def batch_stage(name: str, event: type[BatchEventT]) -> Callable[[Callable[[Batc
     def decorate(function: Callable[[BatchEventT], dict[str, Any]]) -> Handler:
         def measured(task: BatchEventT, context: LambdaContext) -> dict[str, Any]:
             logger.append_keys(model=task.model, job=task.job)
-            with _accounted(name, batches().book(task.model, task.job)):
+            with accounted(name, batches().book(task.model, task.job)):
                 return {**task.model_dump(include={"model", "job"}), **function(task)}
 
         return framed(event_parser(model=event)(measured))
@@ -143,7 +160,7 @@ def batch_stage(name: str, event: type[BatchEventT]) -> Callable[[Callable[[Batc
 
 
 @contextmanager
-def _accounted(name: str, book: StageBook) -> Iterator[None]:
+def accounted(name: str, book: StageBook) -> Iterator[None]:
     """Show that a stage has begun, and add the invocation to what it used, also when it raises."""
     started = time.perf_counter() - _init_seconds()
     book.started(name)

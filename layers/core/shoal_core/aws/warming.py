@@ -32,7 +32,7 @@ def warm_up(model: str, version: int) -> dict[str, Any]:
 def invoke(function: str, task: dict[str, Any]) -> dict[str, Any]:
     """What a function answers to one of Shoal's own events; an error as Lambda tells it, with `errorType`."""
     if not function:
-        raise ShoalError("Environment variable SHOAL_PREDICT_FUNCTION is empty.", "Mend template.yaml.")
+        raise ShoalError("The environment doesn't name the function to ask.", "Mend template.yaml.")
     with service_errors("Lambda"):
         answer = client("lambda").invoke(FunctionName=function, Payload=json.dumps(task).encode())
     return dict(json.loads(answer["Payload"].read()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shoal_core.data.cleaning_config import MAX_TOKENS, MAX_WINDOW
+from shoal_core.data.compute_config import MAX_HOURS, MAX_INSTANCES
 from shoal_core.data.config_types import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE
 from shoal_core.data.source_config import MAX_SEGMENTS
 
@@ -19,11 +20,13 @@ ALLOWED: Mapping[str, str] = {
     "source.by": "scan or export, with dynamodb",
     "schedule": "rate(N minutes), rate(N hours), rate(N days) or cron(MINUTE HOUR DAY MONTH WEEKDAY YEAR) in UTC, "
     "together with source",
-    "task": "classification, multilabel (several classes at once) or regression",
+    "task": "classification, multilabel (several classes at once), regression or anomaly",
     "target": "the name of a column, as text (put it in quotes when it looks like a number or yes/no)",
     "separator": "the text of 1 to 8 characters between the labels of one cell, for multilabel",
     "recipe": "auto, mlp or linear (any data), cnn, resnet or vgg (images), fasttext or text-cnn (texts), rnn, crnn or "
-    "transformer (texts and sequences)",
+    "transformer (texts and sequences), or autoencoder (anomalies in images, tables and sequences), "
+    "or transfer (images or texts, with a backbone), or network (your own, any data: network.sha256)",
+    "backbone": "the name of a backbone that was imported, or NAME@VERSION",
     "image_size": f"one whole number or [height, width], each {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels",
     "image": "fit, color and crop",
     "image.fit": "stretch, pad or cover",
@@ -50,6 +53,9 @@ ALLOWED: Mapping[str, str] = {
     "sequence.window": f"a whole number of rows from 2 to {MAX_WINDOW}",
     "sequence.stride": f"a whole number of rows from 1 to {MAX_WINDOW}",
     "sequence.horizon": f"a whole number of rows from 0 to {MAX_WINDOW}",
+    "anomaly": "quantile and normal",
+    "anomaly.quantile": "a share above 0.5 and below 1",
+    "anomaly.normal": "a label or a list of labels: values of the target, or names of class folders",
     "near_duplicates": "off, report or drop",
     "expect": "a list of expectations, for example [{column: age, min: 0, max: 120}]",
     "augment": "auto, none, or flip, shift, crop, rotation, brightness, contrast, cutout, mixup, token_dropout, noise",
@@ -76,7 +82,7 @@ ALLOWED: Mapping[str, str] = {
     "budget.dollars": "a number above 0, at most 10000",
     "workers": "a whole number from 1 to 40",
     "rounds": "a whole number from 1 to 500",
-    "network": "settings of the recipe's network by name: whole numbers, texts or lists of whole numbers",
+    "network": "settings of the recipe's network by name: numbers, texts or lists of whole numbers",
     "training": "fields such as optimizer, learning_rate, batch_size and epochs",
     "training.optimizer": "adam, adamw, sgd or lion",
     "training.learning_rate": "a number above 0, at most 10",
@@ -87,7 +93,7 @@ ALLOWED: Mapping[str, str] = {
     "training.weight_decay": "a number from 0 to 1",
     "training.clip_norm": "a number above 0, at most 1000",
     "training.loss": "cross_entropy or focal for classification; binary for multilabel; squared, absolute or "
-    "huber for regression",
+    "huber for regression; reconstruction for anomaly",
     "training.class_weights": "none or balanced, for classification and multilabel",
     "training.label_smoothing": "a number from 0 to 0.5, for cross_entropy",
     "training.focal_gamma": "a number from 0 to 10, for focal",
@@ -100,8 +106,21 @@ ALLOWED: Mapping[str, str] = {
     "training.ema": "a number above 0 and below 1",
     "training.swa": "a share above 0, at most 1",
     "training.compression": "none, bf16 or int8",
-    "training.warm_start": "true or false",
+    "training.warm_start": "true, false, or the id of a run, as RUN or RUN@ROUND",
     "training.lost_workers": "fail or go_on",
+    "training.scheme": "auto, synchronous, local or diloco",
+    "training.outer_learning_rate": "a number above 0, at most 10, for diloco",
+    "training.outer_momentum": "a number from 0 to below 1, for diloco",
+    "training.recompute": "auto, never or always",
+    "training.fine_tune": "a whole number of the backbone's last blocks from 0 to 64, for transfer",
+    "training.fine_tune_from": "a whole number from 1 to 500: the round that fine-tuning begins with",
+    "training.script": "the name of a Python file below scripts/<name>/ in the uploads bucket, with compute: sagemaker",
+    "compute": "lambda, sagemaker or auto, or fields service, instance, count, spot and hours",
+    "compute.service": "lambda, sagemaker or auto",
+    "compute.instance": "a SageMaker instance type such as ml.g4dn.xlarge",
+    "compute.count": f"a whole number of instances from 1 to {MAX_INSTANCES}",
+    "compute.spot": "true or false",
+    "compute.hours": f"hours above 0, at most {MAX_HOURS}",
     "optimize": "fields prune, int8, max_loss and min_agreement",
     "optimize.prune": "true or false",
     "optimize.int8": "true or false",

@@ -160,6 +160,23 @@ class OptimizeConfig(ConfigModel):
     min_agreement: Annotated[Number, Field(ge=0, le=1)] = 0.99
 
 
+def _labels(value: object) -> object:
+    """One label or several, as they stand in the data: YAML makes numbers and booleans of some."""
+    labels = value if isinstance(value, list | tuple) else [value]
+    return tuple(str(label).lower() if isinstance(label, bool) else str(label) for label in labels)
+
+
+class AnomalyConfig(ConfigModel):
+    """How anomalies are told: from which score on, and which labels, where there are any, aren't anomalies.
+
+    The threshold is the `quantile` of the scores of validation samples that aren't known as anomalies. `normal` are
+    values of the target, or names of class folders.
+    """
+
+    quantile: Annotated[Number, Field(gt=0.5, lt=1)] = 0.99
+    normal: Annotated[tuple[str, ...], BeforeValidator(_labels), Field(min_length=1, max_length=1000)] | None = None
+
+
 PromoteMetric = Literal[
     "accuracy", "precision", "recall", "f1", "micro_f1", "roc_auc", "pr_auc", "subset_accuracy", "r2",
     "loss", "calibration_error", "hamming_loss", "rmse", "mae",
@@ -171,7 +188,7 @@ class PromoteConfig(ConfigModel):
 
     With `auto` it must be better by `margin` points of `metric` (hundredths; percent of an error) on its own test
     split; `always` lets the newest serve, `never` lets it wait as `candidate`. Without `metric` it is accuracy, micro
-    F1 or the root mean squared error.
+    F1, the root mean squared error, or of anomalies ROC-AUC (without labels the loss).
     """
 
     mode: Literal["auto", "always", "never"] = "auto"

@@ -203,7 +203,7 @@ def _describe(counts: dict[str, int]) -> str:
 def _settings(plan: Plan) -> dict[str, str | int | float | list[int] | list[str] | None]:
     settings: dict[str, str | int | float | list[int] | list[str] | None] = {
         "task": plan.spec.target.task,
-        "target": plan.spec.target.column or "folder",
+        "target": plan.spec.target.source,
         "seed": plan.config.seed,
         "validation": plan.config.split.validation,
         "test": plan.config.split.test,

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from shoal_core.data.allowed import ALLOWED
 from shoal_core.data.cleaning_config import (
+    AnomalyConfig,
     AugmentConfig,
     CardConfig,
     ColumnConfig,
@@ -27,6 +29,7 @@ from shoal_core.data.cleaning_config import (
     SequenceConfig,
     TextConfig,
 )
+from shoal_core.data.compute_config import ComputeConfig, ComputeField
 from shoal_core.data.config_types import (
     ClassWeights,
     Compression,
@@ -39,7 +42,9 @@ from shoal_core.data.config_types import (
     Number,
     Optimizer,
     Recipe,
+    Recompute,
     Schedule,
+    Scheme,
     Side,
     Task,
 )
@@ -54,6 +59,8 @@ TEXT_RECIPES: frozenset[Recipe] = frozenset({"fasttext", "text-cnn"})
 SEQUENCE_RECIPES: frozenset[Recipe] = frozenset({"rnn", "crnn", "transformer"})
 """Recipes that need sequences or texts. The others (linear, mlp) take everything."""
 MAX_CONFIG_BYTES = 64 * 1024
+# A run, or one of its rounds; 64 characters of its dataset's name, and what follows.
+_RUN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}(@[0-9]{1,6})?$"
 
 
 def _square(value: object) -> object:
@@ -108,8 +115,22 @@ class TrainingConfig(ConfigModel):
     ema: Annotated[Number, Field(gt=0, lt=1)] | None = None
     swa: Annotated[Number, Field(gt=0, le=1)] | None = None
     compression: Compression | None = None
-    warm_start: Flag | None = None
+    warm_start: Flag | Annotated[str, Field(pattern=_RUN, strict=True)] | None = None
     lost_workers: LostWorkers | None = None
+    scheme: Scheme | Literal["auto"] | None = None
+    outer_learning_rate: Annotated[Number, Field(gt=0, le=10)] | None = None
+    outer_momentum: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    recompute: Recompute | None = None
+    script: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,200}\.py$", strict=True)] | None = None
+    fine_tune: Annotated[Integer, Field(ge=0, le=64)] | None = None
+    fine_tune_from: Annotated[Integer, Field(ge=1, le=500)] | None = None
+
+    @model_validator(mode="after")
+    def _an_outer_step_has_its_scheme(self) -> TrainingConfig:
+        for name in ("outer_learning_rate", "outer_momentum"):
+            if getattr(self, name) is not None and self.scheme != "diloco":
+                raise ValueError(f"{name} is of `scheme: diloco`: set it, or leave {name} out")
+        return self
 
 
 class BudgetConfig(ConfigModel):
@@ -129,7 +150,8 @@ class DatasetConfig(ConfigModel):
     """`dataset.yaml`: everything is optional, what is None is inferred from the data.
 
     `image_size` is (height, width) in pixels; one number in YAML means a square. `separator` parts the labels of one
-    cell when there are several. `network` are settings of the recipe's network, checked by the recipe.
+    cell when there are several. `backbone` is the name of one, or `name@version`. `network` are settings of the
+    recipe's network, checked by the recipe.
     """
 
     schema_version: Literal[1] = 1
@@ -140,6 +162,7 @@ class DatasetConfig(ConfigModel):
     target: Name | None = None
     separator: Annotated[str, Field(min_length=1, max_length=8, strict=True)] | None = None
     recipe: Recipe | Literal["auto"] | None = None
+    backbone: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?$")] | None = None
     budget: BudgetConfig | None = None
     image_size: Annotated[tuple[Side, Side], BeforeValidator(_square)] | None = None
     image: ImageConfig = ImageConfig()
@@ -149,6 +172,7 @@ class DatasetConfig(ConfigModel):
     outliers: OutlierConfig | Literal["keep"] = OutlierConfig()
     text: TextConfig = TextConfig()
     sequence: SequenceConfig | None = None
+    anomaly: AnomalyConfig = AnomalyConfig()
     near_duplicates: NearDuplicates = "report"
     expect: Annotated[tuple[Expectation, ...], Field(max_length=200)] = ()
     augment: AugmentConfig | Literal["auto", "none"] = "auto"
@@ -156,8 +180,9 @@ class DatasetConfig(ConfigModel):
     seed: Annotated[Integer, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[Integer, Field(ge=1, le=40)] | None = None
     rounds: Annotated[Integer, Field(ge=1, le=500)] | None = None
-    network: dict[str, Integer | str | list[Integer]] = Field(default={})
+    network: dict[str, Integer | Number | str | list[Integer]] = Field(default={})
     training: TrainingConfig = TrainingConfig()
+    compute: ComputeField = ComputeConfig()
     optimize: OptimizeConfig = OptimizeConfig()
     promote: PromoteConfig = PromoteConfig()
     card: CardConfig = CardConfig()
@@ -167,6 +192,30 @@ class DatasetConfig(ConfigModel):
         if self.schedule is not None and self.source is None:
             raise ValueError("`schedule` needs `source`: an upload starts by itself")
         return self
+
+    @model_validator(mode="after")
+    def _a_script_has_a_job(self) -> DatasetConfig:
+        if self.training.script is not None and self.compute.service != "sagemaker":
+            raise ValueError("`training.script` needs `compute: sagemaker`: Lambda trains recipes and ONNX networks")
+        return self
+
+    @model_validator(mode="after")
+    def _anomalies_have_their_recipe(self) -> DatasetConfig:
+        if self.recipe == "autoencoder" and self.task not in (None, "anomaly"):
+            raise ValueError(f"recipe autoencoder finds anomalies, and the task is {self.task}: leave `task` out")
+        if self.task == "anomaly" and self.recipe not in (None, "auto", "autoencoder"):
+            raise ValueError(f"task anomaly needs recipe autoencoder, not {self.recipe}: leave `recipe` out")
+        return self
+
+    @property
+    def uses_backbone(self) -> bool:
+        """Whether a head is trained on what a pretrained backbone makes of the samples."""
+        return self.recipe == "transfer" or (self.backbone is not None and self.recipe in (None, "auto"))
+
+    @property
+    def finds_anomalies(self) -> bool:
+        """Whether nothing is predicted but how unusual a sample is."""
+        return self.task == "anomaly" or self.recipe == "autoencoder"
 
 
 class SourceFile(ConfigModel):
@@ -227,8 +276,13 @@ def parse_config(data: bytes, name: str = "dataset.yaml") -> DatasetConfig:
         BadConfig: Not YAML, not a mapping, an unknown field (the nearest known one is suggested) or a value
             outside the allowed ones (which are listed).
     """
+    return checked_config(read_yaml(data, name, _fields("")), name)
+
+
+def checked_config(fields: Mapping[str, Any], name: str) -> DatasetConfig:
+    """The fields of a `dataset.yaml`, checked; `name` is what to call their source in errors. Raises `BadConfig`."""
     try:
-        return DatasetConfig.model_validate(read_yaml(data, name, _fields("")))
+        return DatasetConfig.model_validate(fields)
     except ValidationError as error:
         raise _bad_config(name, error) from error
 

@@ -6,14 +6,31 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Task = Literal["classification", "multilabel", "regression"]
-Recipe = Literal["mlp", "cnn", "linear", "resnet", "vgg", "fasttext", "text-cnn", "rnn", "crnn", "transformer"]
+SupervisedTask = Literal["classification", "multilabel", "regression"]
+Task = Literal[SupervisedTask, "anomaly"]
+Recipe = Literal[
+    "mlp",
+    "cnn",
+    "linear",
+    "resnet",
+    "vgg",
+    "fasttext",
+    "text-cnn",
+    "rnn",
+    "crnn",
+    "transformer",
+    "autoencoder",
+    "transfer",
+    "network",
+]
 Optimizer = Literal["adam", "adamw", "sgd", "lion"]
-Loss = Literal["cross_entropy", "focal", "binary", "squared", "absolute", "huber"]
+Loss = Literal["cross_entropy", "focal", "binary", "squared", "absolute", "huber", "reconstruction"]
 ClassWeights = Literal["none", "balanced"]
 Schedule = Literal["cosine", "step", "plateau", "constant"]
 Compression = Literal["none", "bf16", "int8"]
 LostWorkers = Literal["fail", "go_on"]
+Scheme = Literal["synchronous", "local", "diloco"]
+Recompute = Literal["auto", "never", "always"]
 ImageFit = Literal["stretch", "pad", "cover"]
 TokenUnit = Literal["word", "character"]
 Split = Literal["train", "validation", "test"]

@@ -15,7 +15,8 @@ def summarise(statistics: StatisticsAccumulator, spec: PreprocessingSpec, config
     """The statistics of a training split with `fills` and `bounds`.
 
     Every number has a fill, since one may be missing in a request. A column is clipped only where that leaves more than
-    one value: most of the values of a rare flag lie beyond its quantiles. Numbers that dates give are never clipped.
+    one value: most of the values of a rare flag lie beyond its quantiles. Numbers that dates give are never clipped;
+    where anomalies are sought none is unasked, since what lies outside is what they are found by.
     """
     names = number_names(spec)
     plain = spec.table.numbers if spec.table else spec.sequence.numbers if spec.sequence else ()
@@ -59,7 +60,8 @@ def _fill(moments: Moments, name: str, config: DatasetConfig) -> float:
 
 def _bounds(moments: Moments, name: str, config: DatasetConfig) -> tuple[float, float] | None:
     column = config.columns.get(name)
-    asked = config.outliers if column is None or column.outliers is None else column.outliers
+    usual = "keep" if config.finds_anomalies and config.outliers == OutlierConfig() else config.outliers
+    asked = usual if column is None or column.outliers is None else column.outliers
     if not isinstance(asked, OutlierConfig) or not moments.count:
         return None
     low, high = moments.quantiles(asked.quantile, 1 - asked.quantile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from shoal_core.data.archives import ARCHIVE_SUFFIXES
+from shoal_core.data.backbones import Production, adopted, following, no_models, read_backbone
 from shoal_core.data.config import DatasetRequest, SourceFile
 from shoal_core.data.images.folders import is_image_name
 from shoal_core.data.images.planning import plan_images
@@ -15,7 +16,7 @@ from shoal_core.data.sequences.planning import plan_sequences
 from shoal_core.data.tables.formats import TABLE_SUFFIXES
 from shoal_core.data.tables.planning import plan_tables
 from shoal_core.data.texts.planning import holds_texts, plan_texts
-from shoal_core.errors import BadDataset
+from shoal_core.errors import BadConfig, BadDataset
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
@@ -24,7 +25,9 @@ _OTHER = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".xlsx", ".xls", ".txt", 
 _MARKS = ("_", ".")
 
 
-def plan_dataset(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, version: str) -> Plan:
+def plan_dataset(
+    uploads: ObjectStore, artifacts: ObjectStore, dataset: str, version: str, production: Production = no_models
+) -> Plan:
     """Plan a dataset version from its `request.json` and write `plan.json` once; a later call returns that plan.
 
     Args:
@@ -32,6 +35,7 @@ def plan_dataset(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, ver
         artifacts: Where the request is and the plan goes.
         dataset: Name of the dataset.
         version: Its version.
+        production: Gives the version of a model that serves, for a backbone.
 
     Raises:
         BadInput: The upload can't become a dataset; the reason names the file and the fix.
@@ -40,10 +44,25 @@ def plan_dataset(uploads: ObjectStore, artifacts: ObjectStore, dataset: str, ver
     keys = DatasetKeys(dataset, version)
     if not artifacts.exists(keys.plan):
         request = read_request(artifacts, keys)
-        plan = _plan(uploads, artifacts, request)
+        plan = _plan_for(uploads, artifacts, request, production)
         check_expected(plan)
         artifacts.write_new(keys.plan, plan.encode(), "application/json")
     return Plan.decode(artifacts.read(keys.plan))
+
+
+def _plan_for(uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRequest, production: Production) -> Plan:
+    """The plan, fitted to the backbone that the settings name, if they name one."""
+    asked = request.config
+    if not asked.uses_backbone:
+        return _plan(uploads, artifacts, request)
+    backbone = read_backbone(artifacts, asked.backbone, production)
+    fitted = request.model_copy(update={"config": following(asked, backbone)})
+    try:
+        return adopted(_plan(uploads, artifacts, fitted), asked, backbone)
+    except BadConfig as error:
+        # What is refused may be what was set for the backbone's sake.
+        takes = "images" if backbone.image is not None else "texts"
+        raise BadConfig(f"{error.reason} Backbone {backbone.reference!r} takes {takes}.", error.fix) from error
 
 
 def _plan(uploads: ObjectStore, artifacts: ObjectStore, request: DatasetRequest) -> Plan:

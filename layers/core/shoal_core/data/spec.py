@@ -21,7 +21,7 @@ from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import ImageFit, Task, TokenUnit
 from shoal_core.data.tables.cells import Cells
 from shoal_core.data.tables.columns import Encoded, Problem, columns_of_rows, encode_columns
-from shoal_core.data.tables.targets import describe_problem, encode_targets, raise_problem
+from shoal_core.data.tables.targets import describe_problem, encode_targets, raise_problem, shorten
 from shoal_core.data.values import ValueKind
 from shoal_core.errors import BadImage, BadInput, BadRequest, BadTable
 
@@ -179,7 +179,8 @@ class SequenceInput(_Model):
 class TargetSpec(_Model):
     """What is predicted: `column` is None where the class is the folder; `classes` in natural order.
 
-    `separator` parts the labels of one cell (multilabel).
+    `separator` parts the labels of one cell (multilabel). Of anomalies `classes` are those of `data.anomalies`, and
+    `normal` the labels that aren't anomalies; without labels both are empty.
     """
 
     task: Task
@@ -187,6 +188,12 @@ class TargetSpec(_Model):
     classes: tuple[str, ...] = ()
     kind: ValueKind = "text"
     separator: str | None = None
+    normal: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where the target comes from, for people: a column, the folder, or nowhere."""
+        return self.column or ("folder" if self.classes or self.task != "anomaly" else "none")
 
 
 class PreprocessingSpec(_Model):
@@ -382,12 +389,7 @@ class PreprocessingSpec(_Model):
         return BadTable(f"{place} has unknown columns: {shown}.", f"{hint}Known columns: {self._column_list()}.")
 
     def _column_list(self) -> str:
-        return _shorten(self._table().names)
-
-
-def _shorten(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
-    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
+        return shorten(self._table().names)
 
 
 def category_columns(spec: PreprocessingSpec) -> tuple[CategoryColumn, ...]:

@@ -202,7 +202,7 @@ class StatisticsAccumulator:
         self._add_texts(tensors)
         if self._spec.target.task == "regression":
             self.target.add(target)
-        else:
+        elif len(self.classes):
             self.classes += count_classes(target, len(self.classes))
 
     def merge(self, other: StatisticsAccumulator) -> None:

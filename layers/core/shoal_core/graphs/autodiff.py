@@ -7,7 +7,7 @@ lead from a parameter to the output, so a frozen part of a network costs nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shoal_core.errors import BadNetwork, UnsupportedOperator
 from shoal_core.graphs.builder import GraphBuilder, shape_of_value
+from shoal_core.graphs.recomputation import Recomputation
+from shoal_core.graphs.rules.dropping import emit_dropped
+from shoal_core.graphs.rules.forwards import emit_faster
 from shoal_core.graphs.rules.normalization import emit_trained_batch_normalization, trains_on_batch
-from shoal_core.graphs.rules.registry import PREPARATIONS, RULES, WITHOUT_GRADIENT, supported_operators
+from shoal_core.graphs.rules.registry import PREPARATIONS, REFUSED, RULES, WITHOUT_GRADIENT, supported_operators
 from shoal_core.graphs.rules.rule import Node, Step
 from shoal_core.graphs.shapes import Shape
 
@@ -60,17 +63,23 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def trace(
-    builder: GraphBuilder, model: onnx.ModelProto, parameters: Sequence[str], buffers: Sequence[str] = ()
+    builder: GraphBuilder,
+    model: onnx.ModelProto,
+    parameters: Sequence[str],
+    buffers: Sequence[str] = (),
+    dropouts: Collection[str] = (),
 ) -> Tape:
     """Copy a forward graph's inputs, constants and nodes into a builder.
 
-    A BatchNormalization whose statistics are buffers is emitted as it trains: with the batch's own statistics.
+    A BatchNormalization whose statistics are buffers is emitted as it trains: with the batch's own statistics. A
+    Dropout that drops gets an input of its own, `noise.<output>`.
 
     Args:
         builder: Of the model's operator set.
         model: The forward graph.
         parameters: Names of the float inputs to differentiate by, as the model names them.
         buffers: Names of the inputs that training renews, as the model names them.
+        dropouts: Outputs of the Dropout nodes that drop.
 
     Raises:
         BadNetwork: if the graph isn't consistent, a parameter or buffer isn't among its inputs, or nothing renews a
@@ -98,8 +107,11 @@ def trace(
     for proto in model.graph.node:
         if trains_on_batch(proto, buffers):
             node = emit_trained_batch_normalization(builder, Node.of(proto), renewed)
+        elif proto.op_type == "Dropout" and proto.output[0] in dropouts:
+            node = emit_dropped(builder, Node.of(proto))
         else:
-            node = _copy(builder, proto, differentiable, declared)
+            trained = bool(differentiable.intersection(proto.input))
+            node = emit_faster(builder, Node.of(proto), trained) or _copy(builder, proto, differentiable, declared)
         nodes.append(node)
         if node.operator not in WITHOUT_GRADIENT and differentiable.intersection(node.inputs):
             differentiable |= {name for name in node.outputs if name and builder.element_type(name) in _FLOATING}
@@ -117,8 +129,13 @@ def _copy(
             f"Node {proto.name!r} uses operator {proto.op_type!r} of domain {proto.domain!r}.",
             "Export the network with ONNX's standard operators only.",
         )
+    if proto.op_type in REFUSED:
+        raise UnsupportedOperator(
+            f"Node {proto.name or proto.output[0]!r} ({proto.op_type}) {REFUSED[proto.op_type]}.",
+            "Export the network in evaluation mode and with fixed numbers of steps, so that its loops are unrolled.",
+        )
     if proto.op_type == "Constant":
-        builder.constant(_constant(proto), proto.output[0])
+        builder.constant(constant_value(proto), proto.output[0])
         return Node.of(proto)
     copy = onnx.NodeProto()
     copy.CopyFrom(proto)
@@ -128,8 +145,8 @@ def _copy(
     return Node.of(copy)
 
 
-def _constant(proto: onnx.NodeProto) -> NDArray[Any]:
-    """The value of a `Constant` node, whichever attribute holds it."""
+def constant_value(proto: onnx.NodeProto) -> NDArray[Any]:
+    """The value of a `Constant` node, whichever attribute holds it. Raises `UnsupportedOperator` for a text."""
     attribute = proto.attribute[0]
     value = helper.get_attribute_value(attribute)
     if attribute.name == "value":
@@ -140,7 +157,13 @@ def _constant(proto: onnx.NodeProto) -> NDArray[Any]:
     return np.asarray(value, dtype=dtypes[attribute.name])
 
 
-def backward(builder: GraphBuilder, tape: Tape, seeds: Mapping[str, str], parameters: Sequence[str]) -> dict[str, str]:
+def backward(
+    builder: GraphBuilder,
+    tape: Tape,
+    seeds: Mapping[str, str],
+    parameters: Sequence[str],
+    segments: Sequence[range] = (),
+) -> dict[str, str]:
     """Emit the gradients of a scalar with respect to parameters.
 
     Args:
@@ -148,6 +171,7 @@ def backward(builder: GraphBuilder, tape: Tape, seeds: Mapping[str, str], parame
         tape: The forward pass.
         seeds: For each output that the scalar is computed from: the scalar's gradient with respect to it.
         parameters: As given to `trace`.
+        segments: Ranges of the tape's nodes whose results aren't kept for the gradients but computed once more.
 
     Returns:
         For each parameter the tensor with its gradient, of the parameter's shape and element type.
@@ -157,12 +181,15 @@ def backward(builder: GraphBuilder, tape: Tape, seeds: Mapping[str, str], parame
         BadNetwork: if a parameter has no influence on the outputs.
     """
     path = _path(tape, seeds)
-    _require_rules(path)
+    require_rules(path)
     gradients: dict[str, list[str]] = {name: [seed] for name, seed in seeds.items()}
+    again = Recomputation(builder, tape.nodes, segments)
     for node in reversed(path):
-        step = Step(builder, node, tuple(_total(builder, gradients, name) for name in node.outputs))
-        if all(gradient is None for gradient in step.gradients):
+        arrived = tuple(_total(builder, gradients, name) for name in node.outputs)
+        first = next((gradient for gradient in arrived if gradient is not None), None)
+        if first is None:
             continue
+        step = Step(builder, again.node(node, first), arrived)
         rules = RULES[node.operator](step)
         # An operator with any number of inputs returns a gradient for each; others may have optional ones left out.
         for index, name in enumerate(node.inputs):
@@ -192,7 +219,8 @@ def _path(tape: Tape, outputs: Mapping[str, str]) -> list[Node]:
     return path[::-1]
 
 
-def _require_rules(path: Sequence[Node]) -> None:
+def require_rules(path: Sequence[Node]) -> None:
+    """Raise `UnsupportedOperator` naming every node without a gradient rule, and what is supported."""
     unknown = [node for node in path if node.operator not in RULES]
     if unknown:
         named = ", ".join(f"{node.operator} (node {node.name!r})" for node in unknown)

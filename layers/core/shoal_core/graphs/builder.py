@@ -7,29 +7,22 @@ own shape inference node by node, so that a gradient rule can look at its operan
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TypeProto, defs, helper, numpy_helper, shape_inference
+from onnx import TypeProto, helper, numpy_helper, shape_inference
 
-from shoal_core.errors import BadNetwork, UnsupportedOperator
-from shoal_core.graphs.shapes import Dim, Shape, product, reshape_sizes
+from shoal_core.errors import BadNetwork
+from shoal_core.graphs.inference import IR_VERSION, infer_outputs
+from shoal_core.graphs.shapes import Dim, Shape, product, reshape_sizes, size_in
 
-IR_VERSION = 10
 OPSET = 21
 PRODUCER = "shoal"
-# Shape inference only looks into small integer operands (shapes, axes, pads).
-_LARGEST_KNOWN_OPERAND = 1024
 # Constants up to this many elements are shared when equal.
 _LARGEST_SHARED_CONSTANT = 64
-
-# Operators that ONNX's shape inference doesn't know, whose output is shaped as their first input.
-_SHAPED_AS_INPUT = frozenset({"GroupNormalization"})
-# One turn of a loop: from a builder, the carried tensors and the turn's parts to the new carried ones and the results.
-ScanBody = Callable[["GraphBuilder", Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
 
 
 class GraphBuilder:
@@ -38,19 +31,24 @@ class GraphBuilder:
     Args:
         opset: Version of ONNX's standard operator set.
         namespace: Prefix of the names it invents.
+        blocked: Whether convolutions may run in blocks of channels (`rules/blocked.py`).
     """
 
-    def __init__(self, opset: int = OPSET, namespace: str = "shoal") -> None:
+    def __init__(self, opset: int = OPSET, namespace: str = "shoal", blocked: bool = False) -> None:
         self.opset = opset
+        self.blocked = blocked
         self._namespace = namespace
         self._counter = itertools.count(1)
         self._nodes: list[onnx.NodeProto] = []
         self._types: dict[str, TypeProto] = {}
         self._constants: dict[str, NDArray[Any]] = {}
         self._shared: dict[object, str] = {}
+        self._parts: dict[object, list[str]] = {}
+        # Where a symbol's size can be read: an input, and its axis.
+        self._symbols: dict[str, tuple[str, int]] = {}
+        self._domains: set[str] = set()
         self._inputs: list[str] = []
         self._outputs: list[str] = []
-        self._captured: set[str] = set()
 
     # -- tensors ----------------------------------------------------------------------------------------------------
 
@@ -58,6 +56,9 @@ class GraphBuilder:
         """Declare a graph input."""
         self._declare(name, helper.make_tensor_type_proto(element_type, shape))
         self._inputs.append(name)
+        for axis, dim in enumerate(shape):
+            if isinstance(dim, str):
+                self._symbols.setdefault(dim, (name, axis))
         return name
 
     def output(self, name: str) -> str:
@@ -114,13 +115,33 @@ class GraphBuilder:
             raise BadNetwork(
                 f"The rank of tensor {name!r} is unknown.", "Export the network with fixed shapes except the batch."
             )
-        return tuple(
-            int(dim.dim_value) if dim.HasField("dim_value") else str(dim.dim_param) for dim in tensor_type.shape.dim
-        )
+        return _dims(self._types[name])
 
     def rank(self, name: str) -> int:
         """Number of dimensions."""
         return len(self.shape(name))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The graph's inputs, in order."""
+        return tuple(self._inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The graph's outputs, in order."""
+        return tuple(self._outputs)
+
+    def bytes_of(self, name: str, sizes: Mapping[str, int]) -> int:
+        """Size of a tensor once the symbols' sizes are known; 0 where not even its rank is."""
+        return size_in(self.shape(name), sizes) * self.dtype(name).itemsize if self.has_rank(name) else 0
+
+    def makes(self, name: str) -> bool:
+        """Whether a tensor is the output of a node of this graph."""
+        return any(name in node.output for node in self._nodes)
+
+    def has_rank(self, name: str) -> bool:
+        """Whether a tensor's number of dimensions is known, so that it has a shape."""
+        return bool(self._types[name].tensor_type.HasField("shape"))
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 
@@ -134,6 +155,31 @@ class GraphBuilder:
         if output is None:
             self._shared[key] = name
         return name
+
+    def emit_foreign(
+        self,
+        domain: str,
+        operator: str,
+        inputs: Sequence[str],
+        shape: Shape,
+        output: str | None = None,
+        **attributes: Any,  # noqa: ANN401
+    ) -> str:
+        """Emit a node of another domain, whose result has the first input's element type and this shape."""
+        key = (domain, operator, *inputs, repr(sorted(attributes.items())))
+        if output is None and key in self._shared:
+            return self._shared[key]
+        name = output or self._new_name(operator.lower())
+        node = helper.make_node(operator, list(inputs), [name], name=name, domain=domain, **attributes)
+        self.append(node, [(self.element_type(inputs[0]), shape)])
+        self._domains.add(domain)
+        if output is None:
+            self._shared[key] = name
+        return name
+
+    def shape_after(self, node: onnx.NodeProto) -> Shape:
+        """The shape that a node's first output would have, if it were emitted."""
+        return _dims(infer_outputs(node, self.opset, self._types, self._constants)[node.output[0]])
 
     def copy(self, node: onnx.NodeProto, declared: Sequence[Shape | None] = ()) -> None:
         """Append a node as it is; `declared` may tell dimensions of its outputs that inference can't."""
@@ -159,53 +205,44 @@ class GraphBuilder:
         self._types[name] = helper.make_tensor_type_proto(self.element_type(name), shape)
         return name
 
-    def scan(
-        self, body: ScanBody, carried: Sequence[str], scanned: Sequence[str], backwards: bool = False
-    ) -> tuple[list[str], list[str]]:
-        """Emit a loop over the first axis of some tensors.
+    def split(self, name: str, count: int, axis: int) -> list[str]:
+        """Equal parts of a tensor along an axis, whose size must be known and a multiple of `count`."""
+        return self.cut(name, [int(self.shape(name)[axis]) // count] * count, axis)
 
-        Args:
-            body: Emits one turn. It gets a builder, the carried tensors and this turn's parts of the scanned ones, and
-                returns the new carried tensors and the turn's results. It may read any tensor of this graph.
-            carried: The first values of what a turn hands to the next; shapes stay the same.
-            scanned: Tensors [T, ...].
-            backwards: Whether to go from the last turn to the first; results lie in the order of `scanned` anyway.
+    def cut(self, name: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """Parts of a tensor along an axis, one after the other."""
+        if len(sizes) == 1:
+            return [name]
+        key = ("Split", name, tuple(sizes), axis)
+        if key not in self._parts:
+            self._parts[key] = [self._new_name("split") for _ in sizes]
+            self._append(helper.make_node("Split", [name, self.integers(*sizes)], self._parts[key], axis=axis))
+        return self._parts[key]
 
-        Returns:
-            The carried tensors after the last turn, and each result for all turns, [T, ...].
-        """
-        inner = GraphBuilder(self.opset, namespace=self._new_name("scan"))
+    def nested(self) -> GraphBuilder:
+        """A builder of a graph inside a node of this one, which may read any tensor of this one."""
+        inner = GraphBuilder(self.opset, namespace=self._new_name("inner"))
         inner._types = dict(self._types)
-        parts = [(name, self.shape(name)) for name in carried] + [(name, self.shape(name)[1:]) for name in scanned]
-        names = [inner.input(inner._new_name("part"), self.element_type(outer), inside) for outer, inside in parts]
-        new, results = body(inner, names[: len(carried)], names[len(carried) :])
-        # A loop's outputs must come from its own nodes and differ from each other.
-        own = {name for node in inner._nodes for name in node.output}
-        for name in (*new, *results):
-            fit = name in own and name not in inner._outputs
-            inner.output(name if fit else inner.emit("Identity", name, output=inner._new_name("result")))
-        graph = inner._graph("turn")
-        outer_names = [self._new_name("scan") for _ in inner._outputs]
-        turns = self.shape(scanned[0])[0]
-        shapes = [inner.shape(name) for name in inner._outputs]
-        for index, (name, shape) in enumerate(zip(outer_names, shapes, strict=True)):
-            shape = self.shape(carried[index]) if index < len(carried) else (turns, *shape)
-            element_type = inner.element_type(inner._outputs[index])
-            self._declare(name, helper.make_tensor_type_proto(element_type, shape))
-        self._nodes.append(
-            helper.make_node(
-                "Scan",
-                [*carried, *scanned],
-                outer_names,
-                name=outer_names[0],
-                body=graph,
-                num_scan_inputs=len(scanned),
-                scan_input_directions=[int(backwards)] * len(scanned),
-                scan_output_directions=[int(backwards)] * len(results),
-            )
+        inner._symbols = dict(self._symbols)
+        return inner
+
+    def graph(self, name: str) -> onnx.GraphProto:
+        """What was emitted, as far as an output depends on it, with the constants that are used."""
+        nodes = self.needed_nodes()
+        used = {tensor for node in nodes for tensor in read_by(node)} | set(self._outputs)
+        return helper.make_graph(
+            nodes,
+            name,
+            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._inputs],
+            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._outputs],
+            [numpy_helper.from_array(value, tensor) for tensor, value in self._constants.items() if tensor in used],
         )
-        self._captured |= {name for node in inner._nodes for name in node.input if name in self._types}
-        return outer_names[: len(carried)], outer_names[len(carried) :]
+
+    def append(self, node: onnx.NodeProto, declared: Sequence[tuple[int, Shape]]) -> None:
+        """Append a node whose outputs' element types and shapes are told, since inference doesn't know them."""
+        for name, (element_type, shape) in zip(node.output, declared, strict=True):
+            self._declare(name, helper.make_tensor_type_proto(element_type, shape))
+        self._nodes.append(node)
 
     # -- shapes at run time -------------------------------------------------------------------------------------------
 
@@ -214,7 +251,16 @@ class GraphBuilder:
         shape = self.shape(name)
         if all(isinstance(dim, int) for dim in shape):
             return self.constant(np.asarray(shape, dtype=np.int64))
-        return self.emit("Shape", name)
+        if any(isinstance(dim, str) and dim not in self._symbols for dim in shape):
+            return self.emit("Shape", name)
+        # Asked of the tensor itself, its shape would keep it alive.
+        return self.emit("Concat", *(self._size(dim) for dim in shape), axis=0)
+
+    def _size(self, dim: Dim) -> str:
+        if isinstance(dim, int):
+            return self.integers(dim)
+        source, axis = self._symbols[dim]
+        return self.emit("Shape", source, start=axis, end=axis + 1)
 
     def size_of(self, name: str, axes: Sequence[int]) -> str:
         """Number of elements over some axes, int64 []: a constant if it is static, else computed at run time."""
@@ -264,25 +310,28 @@ class GraphBuilder:
             BadNetwork: if the graph isn't valid ONNX.
         """
         model = helper.make_model(
-            self._graph(name),
-            opset_imports=[helper.make_opsetid("", self.opset)],
+            self.graph(name),
+            opset_imports=[
+                helper.make_opsetid("", self.opset),
+                *(helper.make_opsetid(domain, 1) for domain in sorted(self._domains)),
+            ],
             ir_version=IR_VERSION,
             producer_name=PRODUCER,
         )
         check(model)
         return model
 
-    # -- inside -------------------------------------------------------------------------------------------------------
+    def needed_nodes(self) -> list[onnx.NodeProto]:
+        """The nodes that an output depends on, in order."""
+        wanted = set(self._outputs)
+        needed = []
+        for node in reversed(self._nodes):
+            if wanted.intersection(node.output):
+                needed.append(node)
+                wanted |= read_by(node)
+        return needed[::-1]
 
-    def _graph(self, name: str) -> onnx.GraphProto:
-        used = {tensor for node in self._nodes for tensor in node.input} | set(self._outputs) | self._captured
-        return helper.make_graph(
-            self._nodes,
-            name,
-            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._inputs],
-            [onnx.ValueInfoProto(name=tensor, type=self._types[tensor]) for tensor in self._outputs],
-            [numpy_helper.from_array(value, tensor) for tensor, value in self._constants.items() if tensor in used],
-        )
+    # -- inside -------------------------------------------------------------------------------------------------------
 
     def _new_name(self, hint: str) -> str:
         return next(
@@ -295,48 +344,26 @@ class GraphBuilder:
         self._types[name] = tensor_type
 
     def _append(self, node: onnx.NodeProto) -> None:
-        for name, tensor_type in self._infer(node).items():
-            if node.op_type in _SHAPED_AS_INPUT and not tensor_type.tensor_type.HasField("shape"):
-                tensor_type.CopyFrom(self._types[node.input[0]])
-            for axis, dim in enumerate(tensor_type.tensor_type.shape.dim):
-                if not dim.HasField("dim_value") and not dim.dim_param:
-                    # A dimension of its own, equal to nothing else.
-                    dim.dim_param = f"{name}[{axis}]"
+        for name, tensor_type in infer_outputs(node, self.opset, self._types, self._constants).items():
             self._declare(name, tensor_type)
         self._nodes.append(node)
 
-    def _infer(self, node: onnx.NodeProto) -> dict[str, TypeProto]:
-        inputs = [name for name in node.input if name]
-        unknown = [name for name in inputs if name not in self._types]
-        if unknown:
-            raise BadNetwork(f"Node {node.name!r} ({node.op_type}) reads tensor {unknown[0]!r}, which nothing defines.")
-        known = {
-            name: numpy_helper.from_array(value)
-            for name in inputs
-            if (value := self._constants.get(name)) is not None and value.size <= _LARGEST_KNOWN_OPERAND
-        }
-        try:
-            schema = defs.get_schema(node.op_type, self.opset, node.domain)
-        except defs.SchemaError as error:
-            raise UnsupportedOperator(
-                f"Operator {node.op_type!r} of node {node.name!r} isn't in ONNX's standard operator set {self.opset}."
-            ) from error
-        try:
-            inferred = shape_inference.infer_node_outputs(
-                schema,
-                node,
-                {name: self._types[name] for name in inputs},
-                known,
-                None,
-                [helper.make_opsetid("", self.opset)],
-                IR_VERSION,
-            )
-        except (shape_inference.InferenceError, RuntimeError) as error:
-            raise BadNetwork(f"Node {node.name!r} ({node.op_type}) doesn't fit its inputs: {error}") from error
-        missing = [name for name in node.output if name and name not in inferred]
-        if missing:
-            raise BadNetwork(f"The type of tensor {missing[0]!r} ({node.op_type}) can't be inferred.")
-        return {name: inferred[name] for name in node.output if name}
+
+def read_by(node: onnx.NodeProto) -> set[str]:
+    """Tensors that a node reads, also from inside a loop."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            inner = attribute.g
+            own = {value.name for value in (*inner.input, *inner.initializer)}
+            own |= {name for each in inner.node for name in each.output}
+            names |= {name for each in inner.node for name in read_by(each)} - own
+    return names
+
+
+def _dims(told: TypeProto) -> Shape:
+    dims = told.tensor_type.shape.dim
+    return tuple(int(dim.dim_value) if dim.HasField("dim_value") else str(dim.dim_param) for dim in dims)
 
 
 def check(model: onnx.ModelProto) -> None:

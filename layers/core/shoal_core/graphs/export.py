@@ -13,11 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shoal_core.data.config_types import Task
 from shoal_core.errors import BadNetwork
-from shoal_core.graphs.builder import IR_VERSION, PRODUCER, check, shape_of_value
-from shoal_core.graphs.forward import BATCH, BUFFER, PARAMETER
+from shoal_core.graphs.builder import PRODUCER, check, shape_of_value
+from shoal_core.graphs.forward import BATCH, BUFFER, PARAMETER, SCORE
+from shoal_core.graphs.inference import IR_VERSION
 
 PROBABILITIES = "probabilities"
 VALUE = "value"
+ANOMALOUS = "anomalous"
 TASK_PROPERTY = "shoal.task"
 CLASSES_PROPERTY = "shoal.classes"
 _EMBEDDED = (PARAMETER, BUFFER)
@@ -31,6 +33,7 @@ def export_model(
     target_mean: float = 0.0,
     target_std: float = 1.0,
     buffers: Mapping[str, NDArray[Any]] | None = None,
+    threshold: float = 0.0,
 ) -> bytes:
     """Put trained parameters into a network and make its output readable.
 
@@ -42,10 +45,12 @@ def export_model(
         target_mean: Regression: what standardised predictions are shifted by, in original units.
         target_std: Regression: what they are multiplied by first; 0 counts as 1, as in training.
         buffers: float32, by name without the prefix.
+        threshold: Anomalies: the score above which a sample is called one.
 
     Returns:
-        An ONNX file. Inputs: the raw tensors. Output: `probabilities` float32 [N, classes], or `value` float32 [N] in
-        original units. Metadata: `shoal.task` and `shoal.classes` (JSON). The same arguments give the same bytes.
+        An ONNX file. Inputs: the raw tensors. Output: `probabilities` float32 [N, classes], `value` float32 [N] in
+        original units, or `score` float32 [N] and `anomalous` bool [N]. Metadata: `shoal.task` and `shoal.classes`
+        (JSON). The same arguments give the same bytes.
 
     Raises:
         BadNetwork: if the parameters, the buffers or the classes don't fit the network.
@@ -57,7 +62,9 @@ def export_model(
     graph.initializer.extend(source.graph.initializer)
     graph.initializer.extend(_initialisers(source, parameters, PARAMETER))
     graph.initializer.extend(_initialisers(source, buffers or {}, BUFFER))
-    if task != "regression":
+    if task == "anomaly":
+        _answer_score(graph, source.graph.output[0], threshold)
+    elif task != "regression":
         _answer_probabilities(graph, source.graph.output[0], classes, task)
     else:
         _answer_value(graph, source.graph.output[0], target_mean, target_std or 1.0)
@@ -66,7 +73,7 @@ def export_model(
         graph, opset_imports=list(source.opset_import), ir_version=IR_VERSION, producer_name=PRODUCER
     )
     properties: dict[str, str] = {TASK_PROPERTY: task}
-    if task != "regression":
+    if task in ("classification", "multilabel"):
         properties[CLASSES_PROPERTY] = json.dumps(list(classes or ()), ensure_ascii=False, separators=(",", ":"))
     helper.set_model_props(model, properties)
     check(model)
@@ -97,7 +104,7 @@ def _initialisers(source: onnx.ModelProto, values: Mapping[str, NDArray[Any]], p
             f"{kind} {unfit[0]!r} is missing, unknown or of another shape than the network's.",
             "Export a checkpoint with the graph of its own run.",
         )
-    return [numpy_helper.from_array(np.ascontiguousarray(values[name]), name) for name in expected]
+    return [numpy_helper.from_array(np.asarray(values[name], order="C"), name) for name in expected]
 
 
 def _answer_probabilities(
@@ -129,3 +136,18 @@ def _answer_value(graph: onnx.GraphProto, prediction: onnx.ValueInfoProto, mean:
     )
     graph.node.extend(helper.make_node(operator, inputs, [output], name=output) for operator, inputs, output in steps)
     graph.output.append(helper.make_tensor_value_info(VALUE, TensorProto.FLOAT, [BATCH]))
+
+
+def _answer_score(graph: onnx.GraphProto, score: onnx.ValueInfoProto, threshold: float) -> None:
+    """`score` and whether it is above the threshold. The network's own output of that name steps aside."""
+    raw = "score.column"
+    for node in graph.node:
+        if score.name in node.output:
+            node.name = raw
+            node.output[:] = [raw if name == score.name else name for name in node.output]
+    graph.initializer.append(numpy_helper.from_array(np.asarray(threshold, dtype=np.float32), "score.threshold"))
+    graph.initializer.append(numpy_helper.from_array(np.asarray([1], dtype=np.int64), "score.axis"))
+    graph.node.append(helper.make_node("Squeeze", [raw, "score.axis"], [SCORE], name=SCORE))
+    graph.node.append(helper.make_node("Greater", [SCORE, "score.threshold"], [ANOMALOUS], name=ANOMALOUS))
+    graph.output.append(helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, [BATCH]))
+    graph.output.append(helper.make_tensor_value_info(ANOMALOUS, TensorProto.BOOL, [BATCH]))

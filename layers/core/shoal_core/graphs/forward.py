@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 PARAMETER = "param."
 BUFFER = "buffer."
+NOISE = "noise."
 LOGITS = "logits"
 PREDICTION = "prediction"
+SCORE = "score"
 BATCH = "N"
 
 
@@ -21,18 +23,21 @@ class ForwardGraph:
 
     Attributes:
         model: ONNX, as it is served. Inputs: the data tensors by name, batch dimension `N`, `param.<name>` for every
-            parameter and `buffer.<name>` for every buffer. One output: `logits` float32 [N, classes] or `prediction`
-            float32 [N, 1], in standardised units.
+            parameter and `buffer.<name>` for every buffer. One output: `logits` float32 [N, classes], `prediction`
+            float32 [N, 1], in standardised units, or `score` float32 [N, 1], how much of the input wasn't rebuilt.
         parameters: Names of the trainable tensors, without the prefix, in a fixed order.
         initial: The parameters' first values, float32.
         buffers: What a training step renews without a gradient, by name without the prefix: the first values, float32.
             A BatchNormalization that reads its statistics from buffers is trained on the batch's own statistics.
+        dropouts: Outputs of the Dropout nodes that drop in a training step, each by its input `noise.<output>`: float32
+            of the node's shape, uniform in [0, 1). Where the network answers, they do nothing.
     """
 
     model: onnx.ModelProto
     parameters: tuple[str, ...]
     initial: dict[str, NDArray[Any]]
     buffers: dict[str, NDArray[Any]] = field(default_factory=dict)
+    dropouts: tuple[str, ...] = ()
 
     @property
     def output(self) -> str:

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from shoal_core.graphs.builder import GraphBuilder
 from shoal_core.graphs.forward import BATCH
-from shoal_core.graphs.signature import Classification, Multilabel, Task
+from shoal_core.graphs.signature import Anomaly, Classification, Multilabel, Task
 
 TARGET = "target"
 
@@ -218,6 +218,26 @@ class Huber(_Regression):
         return self._mean(graph, output, graph.emit("Mul", slopes, inner), slopes)
 
 
+@dataclass(frozen=True)
+class Reconstruction:
+    """The mean of `score` [N, 1], what a network that rebuilds its input misses of it.
+
+    `target` int64 [N] is 1 where a sample is known to be an anomaly: nothing is learnt from those, so the mean is over
+    the others (0 where there are none).
+    """
+
+    def emit(self, graph: GraphBuilder, output: str) -> LossTensors:
+        """Value: sum of the scores of samples with target 0, over their number. Gradient: 1 over it, or 0."""
+        target = graph.input(TARGET, TensorProto.INT64, (BATCH,))
+        zero = graph.constant(np.asarray(0, dtype=np.int64))
+        ordinary = graph.emit("Cast", graph.emit("Equal", target, zero), to=graph.element_type(output))
+        column = graph.emit("Unsqueeze", ordinary, graph.integers(1))
+        count = graph.emit("Max", graph.emit("ReduceSum", ordinary, keepdims=0), graph.scalar(1, output))
+        value = graph.emit("Div", graph.emit("ReduceSum", graph.emit("Mul", output, column), keepdims=0), count)
+        gradient = graph.emit("Div", column, count)
+        return LossTensors(value, graph.refine(gradient, graph.shape(output)))
+
+
 _CLASSIFICATION: dict[str, type[CrossEntropy | Focal]] = {"cross_entropy": CrossEntropy, "focal": Focal}
 _MULTILABEL: dict[str, type[Binary]] = {"binary": Binary}
 _REGRESSION: dict[str, type[SquaredError | AbsoluteError | Huber]] = {
@@ -233,7 +253,7 @@ def loss_for(task: Task, name: str | None = None, config: Mapping[str, Any] | No
     Args:
         task: What is learnt.
         name: `cross_entropy` or `focal` for classification; `binary` for several labels; `squared`, `absolute` or
-            `huber` for regression. None is the first.
+            `huber` for regression; `reconstruction` for anomalies. None is the first.
         config: Its arguments, except the target's mean and standard deviation, which the task has.
 
     Raises:
@@ -246,6 +266,8 @@ def loss_for(task: Task, name: str | None = None, config: Mapping[str, Any] | No
         return _CLASSIFICATION[name or "cross_entropy"](**arguments)
     if isinstance(task, Multilabel):
         return _MULTILABEL[name or "binary"](**arguments)
+    if isinstance(task, Anomaly):
+        return {"reconstruction": Reconstruction}[name or "reconstruction"](**arguments)
     return _REGRESSION[name or "squared"](task.mean, task.std, **arguments)
 
 

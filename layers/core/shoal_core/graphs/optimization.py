@@ -13,7 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from shoal_core.errors import BadNetwork, FidelityLost
-from shoal_core.graphs.builder import IR_VERSION, check
+from shoal_core.graphs.builder import check
+from shoal_core.graphs.inference import IR_VERSION
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -62,7 +63,7 @@ def largest_difference(a: bytes, b: bytes, inputs: Mapping[str, NDArray[Any]]) -
         FidelityLost: if the outputs differ in name or shape.
         BadNetwork: if ONNX Runtime can't load a model.
     """
-    first, second = (_run(model, inputs) for model in (a, b))
+    first, second = (run_once(model, inputs) for model in (a, b))
     shapes = [{name: array.shape for name, array in outputs.items()} for outputs in (first, second)]
     if shapes[0] != shapes[1]:
         raise FidelityLost(f"The models answer differently: {shapes[0]} and {shapes[1]}.")
@@ -89,7 +90,8 @@ def _load(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.Infe
         raise BadNetwork(f"ONNX Runtime can't load the model: {error}") from error
 
 
-def _run(model: bytes, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def run_once(model: bytes, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A model's outputs by name, for inputs by name. Raises `BadNetwork` when it can't be loaded."""
     session = _load(model, _options())
     names = [output.name for output in session.get_outputs()]
     feeds = {value.name: inputs[value.name] for value in session.get_inputs()}

@@ -183,7 +183,7 @@ class _Graph:
     def store(self) -> None:
         """Write the arrays back into the graph."""
         for tensor in self._graph.initializer:
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(self.arrays[tensor.name]), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.arrays[tensor.name], order="C"), tensor.name))
 
     def _take(self, name: str, indices: Array, axis: int) -> None:
         self.arrays[name] = np.take(self.arrays[name], indices, axis)

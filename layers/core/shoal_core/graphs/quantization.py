@@ -20,7 +20,8 @@ import onnx
 from numpy.typing import NDArray
 
 from shoal_core.errors import BadNetwork
-from shoal_core.graphs.builder import IR_VERSION, check
+from shoal_core.graphs.builder import check
+from shoal_core.graphs.inference import IR_VERSION
 
 STATIC_OPERATORS = ("Conv", "Gemm", "MatMul", "Relu", "MaxPool")
 """Quantised with calibrated activations; Relu and MaxPool so that integers flow from layer to layer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 Dim = int | str
 Shape = tuple[Dim, ...]
@@ -30,3 +30,10 @@ def reshape_sizes(shape: Shape) -> tuple[int, ...] | None:
     if sum(isinstance(dim, str) for dim in shape) > 1 or 0 in shape:
         return static(shape)
     return tuple(dim if isinstance(dim, int) else -1 for dim in shape)
+
+
+def size_in(shape: Shape, sizes: Mapping[str, int]) -> int:
+    """Number of elements once the symbols' sizes are known; one that isn't counts as the largest that is."""
+    largest = max(sizes.values(), default=1)
+    factors = [factor for dim in shape for factor in str(dim).split("*")]
+    return math.prod(int(factor) if factor.isdigit() else sizes.get(factor, largest) for factor in factors)

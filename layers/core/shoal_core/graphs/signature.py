@@ -134,6 +134,12 @@ class TokensInput(_Record):
         return tuple(sum(column.length for column in self.columns[:index]) for index in range(len(self.columns)))
 
 
+class FeaturesInput(_Record):
+    """`features` float32 [N, *shape]: what the frozen part of a backbone made of an image or a text."""
+
+    shape: Annotated[tuple[Size, ...], Field(min_length=1)]
+
+
 class Classification(_Record):
     """One of `classes` classes."""
 
@@ -156,11 +162,20 @@ class Regression(_Record):
     std: Deviation = 1.0
 
 
-Task = Annotated[Classification | Multilabel | Regression, Field(discriminator="kind")]
+class Anomaly(_Record):
+    """How unusual a sample is: nothing is predicted of it but itself."""
+
+    kind: Literal["anomaly"] = "anomaly"
+
+
+Task = Annotated[Classification | Multilabel | Regression | Anomaly, Field(discriminator="kind")]
 
 
 class NetworkSignature(_Record):
-    """Inputs and task of a network: an image, a sequence, or numbers, categories and tokens of a table."""
+    """Inputs and task of a network: an image, a sequence, or numbers, categories and tokens of a table.
+
+    `features` take the place of an image, or of a table's tokens.
+    """
 
     schema_version: Literal[1] = 1
     image: ImageInput | None = None
@@ -168,11 +183,12 @@ class NetworkSignature(_Record):
     categories: CategoriesInput | None = None
     tokens: TokensInput | None = None
     sequence: SequenceInput | None = None
+    features: FeaturesInput | None = None
     task: Task
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        table = any(part is not None for part in (self.numbers, self.categories, self.tokens))
+        table = any(part is not None for part in (self.numbers, self.categories, self.tokens, self.features))
         if sum((self.image is not None, self.sequence is not None, table)) != 1:
             raise ValueError("a network takes either an image, a sequence, or a table's numbers, categories and tokens")
         return self
@@ -180,4 +196,4 @@ class NetworkSignature(_Record):
     @property
     def outputs(self) -> int:
         """Width of the network's last layer."""
-        return 1 if isinstance(self.task, Regression) else self.task.classes
+        return 1 if isinstance(self.task, Regression | Anomaly) else self.task.classes

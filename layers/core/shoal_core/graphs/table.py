@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shoal_core.errors import BadInput
-from shoal_core.graphs.rules.registry import FAMILIES, WITHOUT_GRADIENT
+from shoal_core.graphs.rules.registry import FAMILIES, REFUSED, WITHOUT_GRADIENT
 
 BEGIN = "<!-- begin: python -m shoal_core.graphs.table docs/operators.md -->"
 END = "<!-- end -->"
@@ -28,10 +28,14 @@ RESTRICTIONS: dict[str, str] = {
     "frozen: no gradient by the statistics; `training_mode` is refused",
     "CastLike": "no gradient by the type's example",
     "Clip": "no gradient by the bounds",
+    "Compress": "no gradient by the condition",
     "Conv": "fixed spatial sizes; one to three of them, groups, strides, dilations, pads and `auto_pad` as well",
+    "ConvTranspose": "fixed spatial sizes; one to three of them, groups, strides, dilations, `auto_pad`, "
+    "`output_shape` and `output_padding` below the stride as well",
     "CumSum": "no gradient by the axis",
-    "Dropout": "without training mode only, where it does nothing",
-    "Einsum": "explicit or implicit; no ellipsis, no repeated label in an operand, no broadcast along a label",
+    "Dropout": "without training mode, where it does nothing; trained as an input's noise has it "
+    "([networks](networks.md))",
+    "Einsum": "explicit or implicit, also with an ellipsis; no label twice in an operand, no broadcast along a label",
     "Expand": "no gradient by the shape",
     "GRU": f"{_RECURRENT}; `linear_before_reset` 0 and 1",
     "Gather": f"any axis; {_NO_TRAINED_INDICES}",
@@ -41,14 +45,16 @@ RESTRICTIONS: dict[str, str] = {
     "GlobalMaxPool": "equal maxima share the gradient",
     "GroupNormalization": "a scale for each channel (operator set 21), not for each group (18)",
     "LSTM": f"{_RECURRENT}; no peepholes; input and forget gates apart",
+    "LRN": "a fixed number of channels; windows of an odd size, as ONNX Runtime has them",
     "Max": "equal operands share the gradient",
     "MaxPool": "fixed spatial sizes; row-major indices (`storage_order` 0)",
     "Min": "equal operands share the gradient",
-    "Pad": "constant mode; no gradient by the pads and the value",
+    "Mod": "the remainder of `fmod`, which floats have",
+    "Pad": "modes `constant`, `reflect`, `edge` and `wrap`; no gradient by the pads and the value",
     "Pow": "the gradient by the exponent counts a base of 0 or less as 1",
     "RNN": f"{_RECURRENT}",
     "ReduceL1": "constant axes",
-    "ReduceL2": "constant axes; not where the norm is 0",
+    "ReduceL2": "constant axes; 0 where the norm is 0",
     "ReduceLogSum": "constant axes",
     "ReduceLogSumExp": "constant axes",
     "ReduceMax": "constant axes; equal maxima share the gradient",
@@ -57,12 +63,20 @@ RESTRICTIONS: dict[str, str] = {
     "ReduceProd": "constant axes; not where an element is 0",
     "ReduceSum": "constant axes",
     "ReduceSumSquare": "constant axes",
-    "Resize": "mode `nearest`",
+    "Resize": "mode `nearest` at any size; `linear` and `cubic` between fixed sizes, with `antialias` and every way to "
+    "transform coordinates but `tf_crop_and_resize`",
     "ScatterElements": f"reductions `none` (indices without repeats) and `add`; {_NO_TRAINED_INDICES}",
     "ScatterND": f"reductions `none` (indices without repeats) and `add`; {_NO_TRAINED_INDICES}",
     "Tile": "constant repeats; at most one size unknown",
     "TopK": "values only; no gradient by the count",
     "Where": "no gradient by the condition",
+}
+
+# What `onnx-ad` 0.3.0 doesn't differentiate by all operands, or not in training; tests/torch/test_oracle.py holds it to
+# that.
+ORACLE_PARTLY = {
+    "BatchNormalization": "agrees, frozen",
+    "ConvTranspose": "agrees, by the input",
 }
 
 _VERIFIED = {
@@ -74,15 +88,25 @@ def render() -> str:
     """Markdown: a table for every family of operators, and the list of those without a gradient."""
     parts = []
     for family, rules in FAMILIES.items():
-        lines = [f"### {family}", "", "| operator | restrictions | verified by |", "|---|---|---|"]
+        lines = [f"### {family}", "", "| operator | restrictions | verified by | `onnx-ad` |", "|---|---|---|---|"]
         lines += [
-            f"| `{operator}` | {RESTRICTIONS.get(operator, '')} | {_VERIFIED.get(operator, _EVERYWHERE)} |"
+            f"| `{operator}` | {RESTRICTIONS.get(operator, '')} | {_VERIFIED.get(operator, _EVERYWHERE)} | "
+            f"{ORACLE_PARTLY.get(operator, 'agrees')} |"
             for operator in sorted(rules)
         ]
         parts.append("\n".join(lines))
     names = ", ".join(f"`{operator}`" for operator in sorted(WITHOUT_GRADIENT))
     parts.append(f"### Allowed, with no gradient\n\nPiecewise constant, or not about values: {names}.")
+    parts.append("### Refused\n\nWherever they are in a trainable network:\n\n" + "\n".join(_refused()))
     return "\n\n".join(parts) + "\n"
+
+
+def _refused() -> list[str]:
+    """A line for each reason to refuse operators."""
+    names: dict[str, list[str]] = {}
+    for operator, why in sorted(REFUSED.items()):
+        names.setdefault(why, []).append(f"`{operator}`")
+    return [f"- {', '.join(operators)}: {why}." for why, operators in names.items()]
 
 
 def replace(document: str, name: str = "The document") -> str:

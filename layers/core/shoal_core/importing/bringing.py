@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shoal_core.data.config import MAX_CONFIG_BYTES, SourceFile
 from shoal_core.errors import BadModel, BadName, NotFound, ShoalError, TooLarge
 from shoal_core.importing.describing import FILE, ModelDescription, read_description
 from shoal_core.importing.limits import Limits
 from shoal_core.importing.verifying import VerifiedModel, verify_model
-from shoal_core.importing.wrapping import Wrapped, wrap_model
+from shoal_core.importing.wrapping import Wrapped, tensors_spec, wrap_model
 from shoal_core.keys import ModelKeys
 from shoal_core.registry.beginning import Outcome
 from shoal_core.registry.ingesting import Upload
@@ -32,6 +32,9 @@ from shoal_core.registry.records import ModelVersion, Source
 from shoal_core.registry.routing import Aliases
 from shoal_core.serving.sessions import ModelCache
 from shoal_core.store import ObjectStore
+
+if TYPE_CHECKING:
+    from shoal_core.importing.backbones import PreparedBackbone
 
 PREFIX = "models/"
 PIPELINE = "pipeline.yaml"
@@ -156,9 +159,21 @@ class ImportModel:
                 "Serve a smaller model.",
             )
         data = self.uploads.read(file.source.key, file.source.version)
+        if file.description.backbone:
+            return Imported(Outcome("started", run_id), model, self._bring_backbone(file, data, run_id, upload.order))
         wrapped, verified = self._verified(data, file.description)
         version = self._register(file, data, wrapped, verified, run_id, upload.order)
         return Imported(Outcome("started", run_id), model, version)
+
+    def _bring_backbone(self, file: _File, data: bytes, run_id: str, order: str) -> ModelVersion:
+        from shoal_core.importing.backbones import prepare_backbone  # hardly any import is of a backbone
+
+        verified = verify_model(data, file.description.sample, self.limits, file.description.hints)
+        prepared = prepare_backbone(data, verified, file.description)
+        served = verify_model(prepared.model, None, self.limits)
+        signature = verified.model_copy(update={"inputs": served.inputs, "outputs": served.outputs})
+        wrapped = Wrapped(prepared.model, tensors_spec(), prepared.chosen)
+        return self._register(file, data, wrapped, signature, run_id, order, prepared)
 
     def _import_pipeline(self, upload: Upload, model: str, run_id: str) -> Imported:
         # Here, since hardly any import is of a pipeline, and its nodes need Pillow.
@@ -237,15 +252,28 @@ class ImportModel:
         return wrapped, verified
 
     def _register(
-        self, file: _File, data: bytes, wrapped: Wrapped, verified: VerifiedModel, run_id: str, order: str
+        self,
+        file: _File,
+        data: bytes,
+        wrapped: Wrapped,
+        verified: VerifiedModel,
+        run_id: str,
+        order: str,
+        prepared: PreparedBackbone | None = None,
     ) -> ModelVersion:
         """Files first under a number that only this content has, then the index."""
         spec = wrapped.spec.encode()
-        content = hashlib.sha256(hashlib.sha256(wrapped.model).digest() + spec).hexdigest()[:ID_LENGTH]
+        identity = spec if prepared is None else prepared.named(file.model, 1).encode()
+        content = hashlib.sha256(hashlib.sha256(wrapped.model).digest() + identity).hexdigest()[:ID_LENGTH]
         number = self.catalog.reserve_version(file.model, f"import-{content}")
         keys = ModelKeys(file.model, number)
         self.artifacts.write(keys.onnx, wrapped.model)
         self.artifacts.write(keys.spec, spec, "application/json")
+        lineage = _lineage(file, verified, wrapped, run_id)
+        if prepared is not None:
+            backbone = prepared.named(file.model, number)
+            self.artifacts.write(keys.backbone, backbone.encode(), "application/json")
+            lineage["backbone"] = backbone.model_dump(mode="json", exclude={"schema_version", "text"})
         version = ModelVersion(
             version=number,
             run_id=run_id,
@@ -260,7 +288,7 @@ class ImportModel:
                 "inputs": [tensor.model_dump(mode="json") for tensor in verified.inputs],
                 "outputs": [tensor.model_dump(mode="json", exclude={"answers"}) for tensor in verified.outputs],
             },
-            lineage=_lineage(file, verified, wrapped, run_id),
+            lineage=lineage,
         )
         decide = imported_waits(file.description.production)
         return self.catalog.publish_version(file.model, version, decide, order)

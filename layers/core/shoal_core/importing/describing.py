@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from shoal_core.data.backbones import Pooling
 from shoal_core.data.config import read_yaml
-from shoal_core.data.config_types import ConfigModel, Flag, ImageFit, Integer, Name, Number, Task, TokenUnit
+from shoal_core.data.config_types import ConfigModel, Flag, ImageFit, Integer, Name, Number, SupervisedTask, TokenUnit
 from shoal_core.errors import BadConfig
 
 FILE = "model.yaml"
@@ -112,6 +113,19 @@ class TextDescription(ConfigModel):
         return (self.padding, self.unknown, *range(first, first + len(self.vocabulary)))
 
 
+class BackboneDescription(ConfigModel):
+    """What of a model is a backbone for transfer learning.
+
+    Attributes:
+        features: The tensor whose values are the features; what a classifier's last layer reads, or the output itself
+            where there is no such layer, when None.
+        pooling: What makes a vector of them; told by their shape when None.
+    """
+
+    features: Name | None = None
+    pooling: Pooling | None = None
+
+
 class ModelDescription(ConfigModel):
     """`model.yaml`. Without `image`, `columns` or `text` the model takes tensors.
 
@@ -127,6 +141,7 @@ class ModelDescription(ConfigModel):
         activation: What makes probabilities of the output; told by the trial when None.
         sample: Input -> shape of one sample, where the model leaves it open.
         production: Whether the version serves at once even if the model has one that serves.
+        backbone: Whether it is kept for its features, as a backbone; and which those are.
     """
 
     image: ImageDescription | None = None
@@ -135,11 +150,12 @@ class ModelDescription(ConfigModel):
     fill: Mapping[str, Number] = {}
     text: TextDescription | None = None
     labels: Names | None = None
-    task: Task | None = None
+    task: SupervisedTask | None = None
     output: Name | None = None
     activation: Literal["none", "softmax", "sigmoid"] | None = None
     sample: Mapping[str, tuple[Annotated[Integer, Field(ge=1)], ...]] = {}
     production: Flag = False
+    backbone: BackboneDescription | Flag = False
 
     @model_validator(mode="after")
     def _has_one_input(self) -> ModelDescription:
@@ -152,6 +168,11 @@ class ModelDescription(ConfigModel):
         if strange:
             raise ValueError(f"{strange[0]!r} isn't one of columns")
         return self
+
+    @property
+    def backbone_wishes(self) -> BackboneDescription:
+        """What is said of the backbone."""
+        return self.backbone if isinstance(self.backbone, BackboneDescription) else BackboneDescription()
 
     @property
     def takes_tensors(self) -> bool:
@@ -214,9 +235,11 @@ def _lines(name: str, read_file: Callable[[str], bytes]) -> tuple[str, ...]:
 def _bad_field(error: ValidationError) -> BadConfig:
     problems = error.errors(include_url=False)
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
-    path = [str(part) for part in first["loc"]]
+    # Where a field takes two kinds of values, the kind that was tried is part of the place.
+    path = [str(part) for part in first["loc"] if part not in (BackboneDescription.__name__, "bool")]
     if first["type"] == "extra_forbidden":
-        known: Any = {"image": ImageDescription, "text": TextDescription}.get(path[0], ModelDescription)
+        parts = {"image": ImageDescription, "text": TextDescription, "backbone": BackboneDescription}
+        known: Any = parts.get(path[0], ModelDescription)
         names = list((known if len(path) > 1 else ModelDescription).model_fields)
         near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}? " if near else ""

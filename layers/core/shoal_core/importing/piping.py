@@ -137,6 +137,11 @@ def _require_answers(answer: Any, spec: PreprocessingSpec, pipeline: Pipeline) -
             f"{FILE}: node {pipeline.output!r} answers {list(answer.shape)} for {TRIAL_SAMPLES} samples.",
             "Let a node answer that gives one answer per sample.",
         )
+    if spec.target.task == "anomaly":
+        raise BadConfig(
+            f"{FILE}: node {pipeline.output!r} finds anomalies, which a pipeline can't answer with.",
+            "Let another node answer, and ask that model itself.",
+        )
     classes = len(spec.target.classes)
     if spec.target.task != "regression" and answer.shape != (TRIAL_SAMPLES, classes):
         raise BadConfig(

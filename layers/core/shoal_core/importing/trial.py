@@ -8,8 +8,6 @@ allowed. The request comes on stdin (JSON: `shapes`, `hints`, `limits`), the ans
 from __future__ import annotations
 
 import json
-import math
-import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,11 +19,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from shoal_core.errors import BadModel, ShoalError, TooLarge
+from shoal_core.importing.bounded import limit_process
 from shoal_core.importing.checking import check_structure
-from shoal_core.importing.limits import MB, Limits
+from shoal_core.importing.limits import Limits
+from shoal_core.importing.verifying import TRIAL
 from shoal_core.serving.protocol import datatype_of, dtype_of
 
-MEMORY = "The model needs more than {megabytes:,} MB of memory to load and answer one sample."
+_MEMORY = "The model needs more than"
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "out of memory", "MemoryError")
 # Sizes that are tried for dimensions that are free and not the batch.
 _FREE_SIZES = (8, 1, 64, 224)
@@ -112,7 +112,7 @@ def _first_that_runs(
             return feeds, _run(session, feeds)
         except BadModel as error:
             first = first or error
-            if error.reason.startswith(MEMORY[:30]):
+            if error.reason.startswith(_MEMORY):
                 raise
     raise first if first is not None else BadModel("The model can't be tried.")
 
@@ -157,10 +157,10 @@ def _run(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[NDArray[An
     return results
 
 
-def _refusal(what: str, error: Exception) -> BadModel:
+def _refusal(what: str, error: Exception) -> ShoalError:
     text = " ".join(str(error).split())[:400]
     if isinstance(error, MemoryError) or any(mark in text for mark in _OUT_OF_MEMORY):
-        return BadModel(MEMORY.format(megabytes=_allowed_megabytes), "Serve a smaller model.")
+        return TRIAL.too_much_memory(_allowed_megabytes)
     return BadModel(f"{what}: {text}.", "Name the shape of one sample (`sample` in model.yaml), or export it again.")
 
 
@@ -209,40 +209,21 @@ def _batch(
 _allowed_megabytes = 0
 
 
-def _limit_process(limits: Limits, model_bytes: int) -> None:
-    """Bind this process: from here on the kernel ends what takes too much."""
-    global _allowed_megabytes
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    _set_limit(resource.RLIMIT_CPU, math.ceil(used) + limits.cpu_seconds)
-    _set_limit(resource.RLIMIT_CORE, 0)
-    _set_limit(resource.RLIMIT_FSIZE, 0)
-    allowed = limits.memory_bytes + 3 * model_bytes
-    _allowed_megabytes = allowed // MB
-    if sys.platform == "linux":  # the address space of other systems' processes isn't told, or isn't limited
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _set_limit(resource.RLIMIT_AS, pages * resource.getpagesize() + allowed)
-
-
-def _set_limit(what: int, value: int) -> None:
-    hard = resource.getrlimit(what)[1]
-    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(what, (most, most))
-
-
 def main() -> None:
     """Try the model that the first argument names."""
+    global _allowed_megabytes
     request = json.loads(sys.stdin.buffer.read())
     limits = Limits(**{**request["limits"], "ir_versions": tuple(request["limits"]["ir_versions"])})
     data = Path(sys.argv[1]).read_bytes()
-    _limit_process(limits, len(data))
+    _allowed_megabytes = limit_process(limits, len(data))
     answer: dict[str, Any]
     try:
         answer = {"verified": try_model(data, request["shapes"], limits, request["hints"])}
     except ShoalError as error:
         answer = {"error": type(error).__name__, "reason": error.reason, "fix": error.fix}
     except MemoryError:
-        reason = MEMORY.format(megabytes=_allowed_megabytes)
-        answer = {"error": TooLarge.__name__, "reason": reason, "fix": "Serve a smaller model."}
+        refusal = TRIAL.too_much_memory(_allowed_megabytes)
+        answer = {"error": type(refusal).__name__, "reason": refusal.reason, "fix": refusal.fix}
     sys.stdout.write(json.dumps(answer))
 
 

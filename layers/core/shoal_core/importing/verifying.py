@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,12 +12,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal_core import errors
-from shoal_core.errors import BadModel, ShoalError, TooLarge
-from shoal_core.importing.limits import MB, Limits
+from shoal_core.errors import BadModel, TooLarge
+from shoal_core.importing.bounded import Trial, run_bounded
+from shoal_core.importing.limits import Limits
 
-_PROGRAM = "shoal_core.importing.trial"
 _SMALLER = "Serve a smaller model."
+TRIAL = Trial(
+    program="shoal_core.importing.trial",
+    subject="The model",
+    doing="load and answer one sample",
+    late="didn't load and answer one sample",
+    smaller=_SMALLER,
+)
+"""What tries a model: the module of that name."""
 
 
 class _Record(BaseModel):
@@ -113,56 +116,6 @@ def verify_model(
     with tempfile.TemporaryDirectory(prefix="shoal-") as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(model)
-        answer = _tried(path, json.dumps(request).encode(), limits)
+        answer, _ = run_bounded(TRIAL, path, json.dumps(request).encode(), limits)
     digest = hashlib.sha256(model).hexdigest()
-    return VerifiedModel.model_validate({"digest": digest, "bytes": len(model), **answer})
-
-
-def _tried(path: Path, request: bytes, limits: Limits) -> dict[str, object]:
-    # No credentials, no settings of AWS: only what Python needs to find its modules.
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", _PROGRAM, str(path)],
-            input=request,
-            capture_output=True,
-            cwd=path.parent,
-            env=environment,
-            timeout=limits.wall_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BadModel(
-            f"The model didn't load and answer one sample within {limits.wall_seconds} s.",
-            "Look for a loop that doesn't end, or serve a smaller model.",
-        ) from error
-    if ended.returncode:
-        raise _ended_badly(ended.returncode, ended.stderr.decode("utf-8", "replace"), path.stat().st_size, limits)
-    answer = json.loads(ended.stdout)
-    if "verified" in answer:
-        return dict(answer["verified"])
-    kind: type[ShoalError] = getattr(errors, answer["error"])
-    raise kind(answer["reason"], answer["fix"])
-
-
-def _ended_badly(status: int, stderr: str, size: int, limits: Limits) -> BadModel:
-    """The refusal of a model whose trial was ended by the kernel, or crashed."""
-    if status in (-signal.SIGXCPU, -signal.SIGKILL):
-        return BadModel(
-            f"The model takes more than {limits.cpu_seconds} s of CPU time to load and answer one sample.",
-            "Look for a loop that doesn't end, or serve a smaller model.",
-        )
-    if "bad_alloc" in stderr or "MemoryError" in stderr or "std::length_error" in stderr:
-        megabytes = (limits.memory_bytes + 3 * size) // MB
-        return BadModel(
-            f"The model needs more than {megabytes:,} MB of memory to load and answer one sample.", _SMALLER
-        )
-    name = signal.Signals(-status).name if status < 0 else f"status {status}"
-    last = " ".join(stderr.split())[-300:]
-    return BadModel(f"The model's trial ended with {name}{f': {last}' if last else ''}.", "Export the model again.")
+    return VerifiedModel.model_validate({"digest": digest, "bytes": len(model), **answer["verified"]})

@@ -74,11 +74,13 @@ def wrap_model(model: bytes, verified: VerifiedModel, description: ModelDescript
     """
     if description.takes_tensors:
         return Wrapped(model, tensors_spec())
-    return _Wrapping(compose.add_prefix(onnx.load_model_from_string(model), PREFIX), verified, description).wrapped()
+    return Wrapping(compose.add_prefix(onnx.load_model_from_string(model), PREFIX), verified, description).wrapped()
 
 
 @dataclass
-class _Wrapping:
+class Wrapping:
+    """What is put around one foreign graph, whose names have the prefix `PREFIX`."""
+
     model: ModelProto
     verified: VerifiedModel
     description: ModelDescription
@@ -88,15 +90,24 @@ class _Wrapping:
     inferred: list[str] = field(default_factory=list)
 
     def wrapped(self) -> Wrapped:
-        wanted = self.description
-        spec: dict[str, Any]
-        if wanted.image is not None:
-            spec = {"kind": "image", "image": self._image(wanted.image)}
-        elif wanted.text is not None:
-            spec = {"kind": "table", "table": self._text(wanted.text)}
-        else:
-            spec = {"kind": "table", "table": self._table(wanted.columns or ())}
+        """The model with what stands before and behind it."""
+        spec = self.described_input()
         target, answer = self._target()
+        self.assemble([answer])
+        data = bytes(self.model.SerializeToString(deterministic=True))
+        return Wrapped(data, PreprocessingSpec(**spec, target=target), tuple(self.inferred))
+
+    def described_input(self) -> dict[str, Any]:
+        """Put what a description says of the input before the graph; the fields of the spec."""
+        wanted = self.description
+        if wanted.image is not None:
+            return {"kind": "image", "image": self._image(wanted.image)}
+        if wanted.text is not None:
+            return {"kind": "table", "table": self._text(wanted.text)}
+        return {"kind": "table", "table": self._table(wanted.columns or ())}
+
+    def assemble(self, answers: Sequence[onnx.ValueInfoProto]) -> None:
+        """Make one graph of what was put together, with these outputs."""
         graph = self.model.graph
         nodes = [*self.before, *graph.node, *self.behind]
         initializers = {tensor.name for tensor in graph.initializer}
@@ -104,12 +115,7 @@ class _Wrapping:
         del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
         graph.node.extend(nodes)
         graph.input.extend([*self.inputs, *kept])
-        graph.output.append(answer)
-        return Wrapped(
-            bytes(self.model.SerializeToString(deterministic=True)),
-            PreprocessingSpec(**spec, target=target),
-            tuple(self.inferred),
-        )
+        graph.output.extend(answers)
 
     # What comes in
 

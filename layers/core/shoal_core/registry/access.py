@@ -235,7 +235,7 @@ def required_scope(method: str, path: str) -> str | None:
         return ADMIN
     if method in ("GET", "HEAD"):
         return READ
-    return DATA_WRITE if parts[:1] in (["datasets"], ["runs"]) else ADMIN
+    return DATA_WRITE if parts[:1] in (["datasets"], ["runs"], ["tunings"]) else ADMIN
 
 
 def allows(scopes: Iterable[str], required: str | None) -> bool:

@@ -19,6 +19,7 @@ from shoal_core.registry.records import ModelVersion
 from shoal_core.store import ObjectStore
 from shoal_core.training.evaluating import evaluated_counts, read_evaluation
 from shoal_core.training.metrics import ClassificationCounts
+from shoal_core.training.requests import run_config
 from shoal_core.training.rounds import read_settings
 from shoal_core.training.states import last_round, read_round
 
@@ -51,7 +52,7 @@ def card_of(artifacts: ObjectStore, model: str, version: ModelVersion) -> dict[s
         "bytes": version.bytes,
         "signature": version.signature,
         "lineage": version.lineage,
-        "said": manifest.config.card.model_dump(mode="json"),
+        "said": run_config(artifacts, version.run_id, manifest).card.model_dump(mode="json"),
         "data": _data(artifacts, manifest),
         "training": _training(artifacts, version.run_id),
         "evaluation": evaluation.record(),
@@ -92,7 +93,16 @@ def lineage_of(artifacts: ObjectStore, manifest: Manifest, run_id: str, artifact
         "run": run_id,
         "checkpoint": {"round": best, "key": RunKeys(run_id).checkpoint(best)},
         "artifact": {"key": artifact, "sha256": digest},
+        **_pretrained(artifacts, run_id),
     }
+
+
+def _pretrained(artifacts: ObjectStore, run_id: str) -> dict[str, Any]:
+    """The backbone that a model stands on, if it does."""
+    used = read_settings(artifacts, run_id).transfer
+    if used is None:
+        return {}
+    return {"pretrained": {"name": used.backbone, "version": used.version, "sha256": used.digest}}
 
 
 def _data(artifacts: ObjectStore, manifest: Manifest) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from shoal_core.data.config_types import Task
 from shoal_core.registry.promotion import SERVES, WAITS, Standing, too_early
 from shoal_core.training.comparing import CONFIDENCE, Comparison
 
-METRICS: Mapping[Task, str] = {"classification": "accuracy", "multilabel": "micro_f1", "regression": "rmse"}
-"""What decides unless `promote.metric` names another."""
+METRICS: Mapping[Task, str] = {
+    "classification": "accuracy", "multilabel": "micro_f1", "regression": "rmse", "anomaly": "loss",
+}  # fmt: skip
+"""What decides unless `promote.metric` names another; of anomalies ROC-AUC where there are labels."""
 ERRORS = frozenset({"loss", "calibration_error", "hamming_loss", "rmse", "mae"})
 """Metrics of which less is better."""
 
@@ -36,7 +38,8 @@ class Challenge:
         compare: Callable[[int], Comparison],
     ) -> None:
         self._wishes = wishes
-        self._metric = wishes.metric or METRICS[task]
+        labelled = task == "anomaly" and metrics.get("roc_auc") is not None
+        self._metric = wishes.metric or ("roc_auc" if labelled else METRICS[task])
         self._task = task
         self._metrics = metrics
         self._split = split

@@ -51,9 +51,9 @@ def with_data_plane(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def answers(*statuses: int) -> dict[int, dict[str, Any]]:
+def answers(*statuses: int, success: int = 200) -> dict[int, dict[str, Any]]:
     """What a route's `responses` must hold: its own answer, whose schema is its return type, and documented errors."""
-    return {200: {"description": "OK"}, **_problems(*statuses)}
+    return {success: {"description": "OK"}, **_problems(*statuses)}
 
 
 def _problems(*statuses: int) -> dict[int, dict[str, Any]]:

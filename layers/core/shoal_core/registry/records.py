@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-RunStatus = Literal["running", "succeeded", "failed"]
+RunStatus = Literal["running", "paused", "succeeded", "failed"]
+"""A search's trial is paused where a rung ends; see docs/tuning.md."""
 
 
 class Record(BaseModel):
@@ -64,6 +65,7 @@ class Progress(Record):
     packs_total: int = 0
     round: int = 0
     rounds: int = 0
+    workers: int | None = Field(default=None, description="of the newest round")
     loss: float | None = None
     validation: dict[str, float] = Field(default_factory=dict)
 
@@ -77,6 +79,7 @@ class RoundSummary(Record):
     validation: dict[str, float]
     reason: str | None = Field(default=None, description="why the run ended with this round")
     lost: list[int] = Field(default_factory=list, description="workers that the round went on without")
+    workers: int | None = Field(default=None, description="how many it had")
 
 
 class ModelReference(Record):
@@ -86,8 +89,55 @@ class ModelReference(Record):
     version: int
 
 
+class RunStarted(Record):
+    """A run by request; `unchanged` when the same was asked for before, and this is that run."""
+
+    run_id: str
+    dataset: str
+    version: str
+    unchanged: bool = False
+
+
+class WorkersChanged(Record):
+    """How many workers a run was to have, and how many it shall have from its next round on."""
+
+    run_id: str
+    before: int
+    workers: int
+
+
+class Quote(Record):
+    """What a run takes in one place, about."""
+
+    service: Literal["lambda", "sagemaker"]
+    minutes: float | None = Field(default=None, description="to its last round; null where nothing is known")
+    dollars: float | None = Field(default=None, description="for training; null where the price isn't known")
+    how: str = Field(description="on what, and what is measured or assumed")
+
+
+class RunQuote(Record):
+    """Where a run would train, and why."""
+
+    service: Literal["lambda", "sagemaker"]
+    why: str
+    quotes: list[Quote]
+
+
+class TrainingJob(Record):
+    """One attempt of a run's SageMaker training job."""
+
+    name: str
+    status: str
+    detail: str = Field(default="", description="why it failed, or what it is doing")
+    instance: str
+    count: int
+    spot: bool = False
+    seconds: int = Field(default=0, description="what is billed so far")
+    cost_usd: float | None = Field(default=None, description="on demand; null where the instance's price isn't known")
+
+
 class Run(Record):
-    """One pass from an upload to a model version."""
+    """One pass from an upload, or from a version that is there, to a model version."""
 
     run_id: str
     dataset: str
@@ -98,6 +148,7 @@ class Run(Record):
     updated_at: str
     finished_at: str | None = None
     source: list[Source] = Field(default_factory=list)
+    request: dict[str, Any] | None = Field(default=None, description="what was asked for, where no upload began it")
     settings: dict[str, Any] = Field(default_factory=dict)
     inferred: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
@@ -107,6 +158,7 @@ class Run(Record):
     seconds: float = 0.0
     gb_seconds: float = 0.0
     cost_usd: float = Field(default=0.0, description="estimated cost on AWS so far, US dollars")
+    jobs: list[TrainingJob] = Field(default_factory=list, description="SageMaker training jobs, where it trains there")
     metrics: dict[str, Any] = Field(default_factory=dict)
     optimization: dict[str, Any] = Field(default_factory=dict, description="what the offline optimisation did")
     model: ModelReference | None = None
@@ -261,6 +313,15 @@ class LabelsPrediction(Record):
     probabilities: dict[str, float | None]
 
 
+class AnomalyPrediction(Record):
+    """How unusual one instance is: its score, about 1 for what the training data's mean explains as well as the model,
+    and whether that is above the model's threshold.
+    """
+
+    score: float | None
+    anomalous: bool
+
+
 class ValuePrediction(Record):
     """What a regression model answers for one instance, in the target's units."""
 
@@ -273,7 +334,7 @@ class Predictions(Record):
     model: str
     version: int
     task: str
-    predictions: list[ClassPrediction | LabelsPrediction | ValuePrediction]
+    predictions: list[ClassPrediction | LabelsPrediction | ValuePrediction | AnomalyPrediction]
 
 
 class Health(Record):

@@ -17,6 +17,7 @@ from shoal_core.store import ObjectStore
 from shoal_core.training.candidates import read_optimization
 from shoal_core.training.comparing import compare
 from shoal_core.training.evaluating import read_evaluation
+from shoal_core.training.requests import run_config
 from shoal_core.training.sessions import node_args
 
 
@@ -50,6 +51,7 @@ def register_model(
         created_at: Now, ISO 8601 in UTC.
     """
     manifest = Manifest.decode(artifacts.read(DatasetKeys(dataset, dataset_version).manifest))
+    config = run_config(artifacts, run_id, manifest)
     optimization = read_optimization(artifacts, run_id)
     evaluation = read_evaluation(artifacts, run_id)
     model = artifacts.read(optimization.model_key)
@@ -68,13 +70,13 @@ def register_model(
         ),
         signature=signature_of(model),
         lineage=lineage_of(artifacts, manifest, run_id, optimization.model_key, optimization.model_sha256),
-        owner=manifest.config.card.owner,
+        owner=config.card.owner,
     )
     keys = ModelKeys(dataset, version.version)
     artifacts.write(keys.onnx, model)
     artifacts.write(keys.spec, canonical_json(manifest.spec.model_dump(mode="json")), "application/json")
     challenge = Challenge(
-        manifest.config.promote,
+        config.promote,
         manifest.spec.target.task,
         version.metrics,
         evaluation.split,

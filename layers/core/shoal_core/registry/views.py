@@ -27,6 +27,7 @@ from shoal_core.registry.records import (
     StageUsage,
     TargetShare,
     Traffic,
+    TrainingJob,
 )
 from shoal_core.registry.routing import WHOLE, Aliases, Canary, percent, read_aliases
 
@@ -40,10 +41,17 @@ _PLATFORM_FIXES = {
     "States.Timeout": "Lower the work per invocation (more workers or rounds in dataset.yaml) and upload again.",
     "Runtime.OutOfMemory": "Set a smaller image_size or more workers in dataset.yaml, or raise the function's memory.",
     "Runtime.ExitError": "A worker died on every attempt; read its log with `shoal logs`.",
+    "SageMaker.ResourceLimitExceededException": "The account's quota of this instance type is used up, or 0, as it is "
+    "for most at first. Ask for more in Service Quotas, or set compute.instance to another type.",
+    "SageMaker.SageMakerException": "SageMaker refused the job; the reason names the field. The instance is compute in "
+    "dataset.yaml, image and network are the stack's parameters.",
     "ClientError": "AWS refused a call. For AccessDenied add the action to the function's policies in template.yaml.",
     "States.ExceedToleratedFailureThreshold": "An item failed and couldn't tell why; read the execution's Map Run.",
     "States.DataLimitExceeded": "A state's payload went over 256 KiB; use fewer workers or larger shards.",
 }
+
+# moto writes a service's name small: sagemaker.sagemakerException.
+_FIXES = {error.lower(): fix for error, fix in _PLATFORM_FIXES.items()}
 
 
 def run_view(items: Iterable[Item], architecture: str) -> Run:
@@ -62,6 +70,10 @@ def run_view(items: Iterable[Item], architecture: str) -> Run:
         # An import is one invocation that no state machine makes.
         transitions_cost(invocations, run.get("last_round", 0), children) if stages and run["dataset"] else 0.0
     )
+    jobs = [
+        TrainingJob.model_validate_json(item["usage_now"]) for item in items if item["sk"].startswith("TRAINING_JOB#")
+    ]
+    cost += sum(job.cost_usd or 0.0 for job in jobs)
     finished_at = run.get("finished_at")
     return Run(
         run_id=run["run_id"],
@@ -73,6 +85,7 @@ def run_view(items: Iterable[Item], architecture: str) -> Run:
         updated_at=finished_at or run["updated_at"],
         finished_at=finished_at,
         source=[Source.model_validate(entry) for entry in document_of(run, "source", [])],
+        request=document_of(run, "request", None),
         settings=settings,
         inferred=document_of(run, "inferred", []),
         warnings=document_of(run, "warnings", []),
@@ -82,6 +95,7 @@ def run_view(items: Iterable[Item], architecture: str) -> Run:
         seconds=seconds_between(run["created_at"], finished_at or run["updated_at"]),
         gb_seconds=round(sum(stage.gb_seconds for stage in stages), 3),
         cost_usd=cost,
+        jobs=jobs,
         metrics=document_of(run, "evaluation", {}),
         optimization=document_of(run, "optimization", {}),
         model=ModelReference(name=run["model_name"], version=run["model_version"]) if "model_name" in run else None,
@@ -126,6 +140,7 @@ def _progress(run: Item, settings: Mapping[str, Any]) -> Progress:
         packs_total=run.get("packs_total", 0),
         round=last.round if last else 0,
         rounds=settings.get("rounds", 0),
+        workers=last.workers if last else None,
         loss=last.loss if last else None,
         validation=last.validation if last else {},
     )
@@ -141,7 +156,7 @@ def failure_view(run: Item) -> Failure | None:
         stage=run["stage"],
         error=error,
         reason=reason or f"{error} without a message.",
-        fix=fix or _PLATFORM_FIXES.get(error, "This is a fault in Shoal; read the log with `shoal logs`."),
+        fix=fix or _FIXES.get(error.lower(), "This is a fault in Shoal; read the log with `shoal logs`."),
     )
 
 

@@ -36,8 +36,8 @@ def predict(model: ServedModel, body: bytes, content_type: str, top: int | None 
     Returns:
         `{"model", "version", "task", "predictions": [...]}`, predictions in the order of the instances: `label`,
         `probability` and `probabilities` (classification), `labels` (those with a probability of at least 1/2, the
-        likeliest first) and `probabilities` (multilabel), or `value` (regression; a list where the
-        model gives several numbers).
+        likeliest first) and `probabilities` (multilabel), `value` (regression; a list where the
+        model gives several numbers), or `score` and `anomalous` (anomaly).
 
     Raises:
         BadInput: The body doesn't hold what the model takes; names the instance and the fix. `TooLarge` for more
@@ -150,6 +150,8 @@ def answers(spec: PreprocessingSpec, result: NDArray[np.float32], probabilities:
     if spec.target.task == "regression":
         rows = result.reshape(len(result), -1).tolist()
         return [{"value": _finite(row[0]) if len(row) == 1 else [_finite(value) for value in row]} for row in rows]
+    if spec.target.task == "anomaly":
+        return [{"score": _finite(score), "anomalous": called != 0} for score, called in result.tolist()]
     classes = spec.target.classes
     if spec.target.task == "multilabel":
         return [_labels(classes, row, probabilities) for row in result.tolist()]

@@ -215,12 +215,16 @@ class ModelCache:
 
 
 def outputs(model: ServedModel, tensors: dict[str, Any], name: str | None = None) -> Any:  # noqa: ANN401 - an array
-    """Run a batch: `probabilities` float32 [N, classes] or `value` float32 [N], or the output of that name.
+    """Run a batch: `probabilities` float32 [N, classes], `value` float32 [N], or the output of that name; of anomalies
+    `score` and `anomalous` (0 or 1) side by side, float32 [N, 2].
 
     Raises:
         BadRequest: A model made elsewhere can't take these values, such as an index beyond its table.
     """
     try:
+        if model.spec.target.task == "anomaly" and name is None:
+            scores, called = model.session.run(None, tensors)
+            return np.stack([scores, called.astype(scores.dtype)], axis=1)
         return _run(model, tensors, name)
     except (Fail, InvalidArgument, RuntimeException) as error:
         told = " ".join(str(error).split())[:400]

@@ -76,7 +76,7 @@ def _timed(
 
 
 def _told(prediction: dict[str, Any]) -> object:
-    for name in ("label", "value"):
+    for name in ("label", "value", "score"):
         if name in prediction:
             return prediction[name]
     return tuple(sorted(prediction.get("labels", ())))

@@ -96,6 +96,8 @@ def plan_budget(
 
 def candidates(manifest: Manifest, usual: Recipe) -> Sequence[Recipe]:
     """What may be chosen, the most capable first."""
+    if usual == "autoencoder":
+        return [usual]
     image = manifest.spec.image
     large: list[Recipe] = ["resnet"] if image and min(image.height, image.width) >= _LARGE_SIDE else []
     small: list[Recipe] = ["linear"] if usual != "linear" else []

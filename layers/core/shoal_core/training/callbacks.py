@@ -50,14 +50,15 @@ class LastRound:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Ends the run when the score hasn't been better than the best for `patience` rounds."""
+    """Ends the run when the score hasn't been better than the best for `patience` rounds after the round `since`."""
 
     patience: int
     split: str = "validation"
+    since: int = 0
 
     def after_round(self, history: History) -> Decision:
         """See `Callback.after_round`."""
-        stale = history[-1].round - best_round(history)
+        stale = history[-1].round - max(best_round(history), self.since)
         if stale >= self.patience:
             return Decision(f"no better {self.split} score for {self.patience} rounds")
         return Decision()

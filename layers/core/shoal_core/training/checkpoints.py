@@ -18,6 +18,7 @@ from shoal_core.training.class_metrics import Score
 PARAMETER = "param."
 STATE = "state."
 BUFFER = "buffer."
+GRADIENT = "gradient."
 MOMENTUM = "momentum."
 _METADATA = "shoal"
 _FIX = "Delete the object and start the run again: it resumes at the last committed round."
@@ -99,19 +100,21 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Update:
-    """What one worker made of a checkpoint in one round.
+    """What one worker made of a checkpoint in one round: new values, or where gradients are averaged, a gradient.
 
     Args:
         run_id: The run.
         round: The round that it belongs to (1 is the first).
         worker: The worker, from 0.
-        parameters: Name -> float32 array, after the local steps.
-        state: `<slot>.<name>` -> float32 array, the optimizer's, after the local steps.
-        weight: Samples in the worker's shards: its say in the average.
+        parameters: Name -> float32 array, after the local steps; empty beside gradients.
+        state: `<slot>.<name>` -> float32 array, the optimizer's, after the local steps; empty beside gradients.
+        weight: Samples in the worker's shards: its say in the average of new values.
         samples: Samples that its steps saw.
         loss_sum: Sum of the samples' losses over all local steps.
         steps: Local steps.
         buffers: Name -> float32 array, after the local steps.
+        gradients: Name -> float32 array, the loss's gradient at the checkpoint.
+        counted: Samples that the gradients are the mean over: their say in the average of gradients.
     """
 
     run_id: str
@@ -124,10 +127,13 @@ class Update:
     loss_sum: float
     steps: int
     buffers: Tensors = field(default_factory=dict)
+    gradients: Tensors = field(default_factory=dict)
+    counted: int = 0
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        return encode_groups(self.header(), {PARAMETER: self.parameters, STATE: self.state, BUFFER: self.buffers})
+        groups = {PARAMETER: self.parameters, STATE: self.state, BUFFER: self.buffers, GRADIENT: self.gradients}
+        return encode_groups(self.header(), groups)
 
     def header(self, compression: Compression = "none") -> UpdateHeader:
         """What the update's file says beside its tensors."""
@@ -140,17 +146,20 @@ class Update:
             loss_sum=self.loss_sum,
             steps=self.steps,
             compression=compression,
+            counted=self.counted,
         )
 
     @classmethod
     def decode(cls, data: bytes, name: str) -> Update:
         """Read an update; arrays are read-only views of `data`. Raises `BadInput` as `Checkpoint.decode` does."""
         header = decode_header(data, name, UpdateHeader)
-        groups = decode_groups(data, name, dict.fromkeys((PARAMETER, STATE, BUFFER), np.float32))
-        return cls.of(header, groups[PARAMETER], groups[STATE], groups[BUFFER])
+        groups = decode_groups(data, name, dict.fromkeys((PARAMETER, STATE, BUFFER, GRADIENT), np.float32))
+        return cls.of(header, groups[PARAMETER], groups[STATE], groups[BUFFER], groups[GRADIENT])
 
     @classmethod
-    def of(cls, header: UpdateHeader, parameters: Tensors, state: Tensors, buffers: Tensors) -> Update:
+    def of(
+        cls, header: UpdateHeader, parameters: Tensors, state: Tensors, buffers: Tensors, gradients: Tensors
+    ) -> Update:
         """The update that a header and its tensors make."""
         return cls(
             run_id=header.run_id,
@@ -163,6 +172,8 @@ class Update:
             loss_sum=header.loss_sum,
             steps=header.steps,
             buffers=buffers,
+            gradients=gradients,
+            counted=header.counted,
         )
 
 
@@ -190,6 +201,7 @@ class UpdateHeader(_Header):
     loss_sum: float
     steps: int
     compression: Compression = "none"
+    counted: int = 0
 
 
 _AnyHeader = TypeVar("_AnyHeader", bound=_Header)

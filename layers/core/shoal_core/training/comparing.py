@@ -25,6 +25,7 @@ from shoal_core.training.evaluating import exported_predictor, served_model
 from shoal_core.training.exact_sums import ExactSum
 from shoal_core.training.metrics import AnyCounts, Counts, Metrics, merge_counts, metrics_of
 from shoal_core.training.multilabel import THRESHOLD
+from shoal_core.training.requests import run_config
 from shoal_core.training.rounds import read_manifest, read_settings
 from shoal_core.training.scoring import add_answers, empty_counts, evaluation_batches, group_shards
 from shoal_core.training.sessions import session_of
@@ -155,8 +156,9 @@ def compare_shard(artifacts: ObjectStore, run_id: str, shard: int, champion: int
 
 
 def is_compared(artifacts: ObjectStore, run_id: str) -> bool:
-    """Whether a run's model has to be better than the champion: dataset.yaml may say that it serves or waits anyhow."""
-    return read_manifest(artifacts, read_settings(artifacts, run_id)).config.promote.mode == "auto"
+    """Whether a run's model has to be better than the champion: it may be said that it serves or waits anyhow."""
+    manifest = read_manifest(artifacts, read_settings(artifacts, run_id))
+    return run_config(artifacts, run_id, manifest).promote.mode == "auto"
 
 
 def compare(artifacts: ObjectStore, run_id: str, champion: int) -> Comparison:
@@ -209,11 +211,15 @@ def _compared(artifacts: ObjectStore, run_id: str, shard: int, champion: int) ->
 
 
 def errors_of(answers: NDArray[Any], target: NDArray[Any], settings: TrainingSettings) -> NDArray[np.float64]:
-    """Each sample's error [N]: 1 for a wrong class, the number of wrong labels, the squared difference."""
+    """Each sample's error [N]: 1 for a wrong class, the number of wrong labels, the squared difference; of anomalies 1
+    where one is missed or raised in vain, or without labels the score.
+    """
     if settings.task == "classification":
         return np.asarray(answers.argmax(axis=1) != target, np.float64)
     if settings.task == "multilabel":
         wrong = (answers >= THRESHOLD) != (target != 0)
         return np.asarray(wrong.sum(axis=1), np.float64)
+    if settings.task == "anomaly":
+        return np.asarray((answers[:, 1] != target) if settings.classes else answers[:, 0], np.float64)
     difference = answers.astype(np.float64).reshape(-1) - target.astype(np.float64).reshape(-1)
     return np.asarray(difference * difference, np.float64)

@@ -1,4 +1,4 @@
-"""Smaller updates: a worker's way from the checkpoint in 2 or 1 bytes a value, with error feedback.
+"""Smaller updates: a worker's way from the checkpoint, or its gradient, in 2 or 1 bytes a value, with error feedback.
 
 What rounding loses in one round is added to the worker's way in the next (F. Seide et al., "1-Bit Stochastic Gradient
 Descent", Interspeech 2014; S. Karimireddy et al., "Error Feedback Fixes SignSGD", ICML 2019). A worker keeps nothing
@@ -18,6 +18,7 @@ from shoal_core.data.shards import Tensors, decode_shard, encode_shard
 from shoal_core.errors import BadInput
 from shoal_core.training.checkpoints import (
     BUFFER,
+    GRADIENT,
     PARAMETER,
     STATE,
     Checkpoint,
@@ -37,8 +38,8 @@ _CODES: dict[Compression, type[np.generic]] = {"bf16": np.uint16, "int8": np.int
 def compress(update: Update, before: Checkpoint, lost: Tensors, compression: Compression) -> tuple[bytes, bytes]:
     """Write an update small.
 
-    Parameters become rounded ways from the checkpoint; the optimizer's state, which is averaged as it is, becomes
-    bfloat16 with both; running statistics stay as they are.
+    Parameters become rounded ways from the checkpoint, gradients are rounded themselves; the optimizer's state, which
+    is averaged as it is, becomes bfloat16 with both; running statistics stay as they are.
 
     Args:
         update: The worker's.
@@ -52,8 +53,7 @@ def compress(update: Update, before: Checkpoint, lost: Tensors, compression: Com
     codes: Tensors = {}
     scales: Tensors = {}
     left: Tensors = {}
-    for name, after in update.parameters.items():
-        way = after - before.parameters[name]
+    for name, way in _ways(update, before).items():
         if name in lost:
             way = way + lost[name]
         codes[name], scale = _rounded(way, compression)
@@ -61,7 +61,8 @@ def compress(update: Update, before: Checkpoint, lost: Tensors, compression: Com
             scales[name] = scale
         left[name] = to_bfloat16(way - _restored(codes[name], scale))
     state = {name: to_bfloat16(array) for name, array in update.state.items()}
-    groups = {PARAMETER: codes, _SCALE: scales, STATE: state, BUFFER: update.buffers}
+    kind = GRADIENT if update.gradients else PARAMETER
+    groups = {kind: codes, _SCALE: scales, STATE: state, BUFFER: update.buffers}
     return encode_groups(update.header(compression), groups), encode_shard(left)
 
 
@@ -79,16 +80,21 @@ def read_update(data: bytes, name: str, before: Checkpoint) -> Update:
     header = decode_header(data, name, UpdateHeader)
     if header.compression == "none":
         return Update.decode(data, name)
-    dtypes = {PARAMETER: _CODES[header.compression], _SCALE: np.float32, STATE: np.uint16, BUFFER: np.float32}
+    code = _CODES[header.compression]
+    dtypes = {PARAMETER: code, GRADIENT: code, _SCALE: np.float32, STATE: np.uint16, BUFFER: np.float32}
     groups = decode_groups(data, name, dtypes)
-    codes, scales = groups[PARAMETER], groups[_SCALE]
-    if {key: array.shape for key, array in codes.items()} != {
-        key: array.shape for key, array in before.parameters.items()
-    }:
+    codes, scales = groups[PARAMETER] | groups[GRADIENT], groups[_SCALE]
+    found = {key: array.shape for key, array in codes.items()}
+    shapes = {key: array.shape for key, array in before.parameters.items()}
+    # Of what a round doesn't train, such as a frozen block, there is no gradient.
+    if found.items() - shapes.items() or (len(found) < len(shapes) and not groups[GRADIENT]):
         raise BadInput(f"{name} holds other parameters than the checkpoint.", "Delete it and run its worker again.")
-    parameters = {key: before.parameters[key] + _restored(code, scales.get(key)) for key, code in codes.items()}
-    state = {key: from_bfloat16(code) for key, code in groups[STATE].items()}
-    return Update.of(header, parameters, state, groups[BUFFER])
+    ways = {key: _restored(array, scales.get(key)) for key, array in codes.items()}
+    state = {key: from_bfloat16(array) for key, array in groups[STATE].items()}
+    if groups[GRADIENT]:
+        return Update.of(header, {}, state, groups[BUFFER], ways)
+    parameters = {key: before.parameters[key] + way for key, way in ways.items()}
+    return Update.of(header, parameters, state, groups[BUFFER], {})
 
 
 def read_lost(data: bytes, name: str) -> Tensors:
@@ -106,6 +112,13 @@ def to_bfloat16(values: NDArray[Any]) -> NDArray[np.uint16]:
 def from_bfloat16(codes: NDArray[Any]) -> NDArray[np.float32]:
     """The float32 values of `to_bfloat16`'s codes."""
     return (codes.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _ways(update: Update, before: Checkpoint) -> Tensors:
+    """What an update is about: its gradients, or the way from the checkpoint."""
+    if update.gradients:
+        return update.gradients
+    return {name: after - before.parameters[name] for name, after in update.parameters.items()}
 
 
 def _rounded(values: NDArray[Any], compression: Compression) -> tuple[NDArray[Any], NDArray[np.float32] | None]:

@@ -16,6 +16,7 @@ from shoal_core.data.shards import Tensors
 from shoal_core.errors import BadInput, BadRequest, NotFound
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
+from shoal_core.training.anomalies import AnomalyCounts, scored
 from shoal_core.training.batches import load_shard
 from shoal_core.training.candidates import read_optimization
 from shoal_core.training.metrics import AnyCounts, Counts, Metrics, merge_counts, metrics_of, summary
@@ -30,10 +31,10 @@ from shoal_core.training.scoring import (
 )
 from shoal_core.training.sessions import Session, session_of
 from shoal_core.training.settings import TrainingSettings
-from shoal_core.training.states import evaluation_items
+from shoal_core.training.states import evaluation_items, learned_threshold
 
 OUTPUTS: dict[Task, str] = {"classification": "probabilities", "multilabel": "probabilities", "regression": "value"}
-"""The output of an exported model that is scored."""
+"""The output of an exported model that is scored; of anomalies both are."""
 # A matrix of 1,000 classes takes megabytes; an item of the catalog holds 400 KB.
 MAX_SHOWN_MATRIX = 100
 
@@ -56,7 +57,7 @@ class Baseline(_Record):
     """What predicting without looking at the input achieves, learnt from the training split.
 
     `always` is the answer it always gives: the most frequent class, the labels that most samples have (empty when there
-    are none), or the mean of the target.
+    are none), the mean of the target, or of anomalies the mean of the data itself.
     """
 
     always: str | float
@@ -151,7 +152,7 @@ def merge_evaluation(artifacts: ObjectStore, run_id: str) -> Evaluation:
         _read_shard(artifacts, run_id, shard) for shard in range(evaluation_items(manifest, settings.evaluation_split))
     ]
     classes = list(settings.classes)
-    metrics = metrics_of(merge_counts(part.counts for part in parts), classes)
+    metrics = _metrics(artifacts, run_id, merge_counts(part.counts for part in parts), classes)
     evaluation = Evaluation(
         run_id=run_id,
         dataset=settings.dataset,
@@ -166,6 +167,13 @@ def merge_evaluation(artifacts: ObjectStore, run_id: str) -> Evaluation:
     )
     artifacts.write_new(keys.evaluation, evaluation.encode(), "application/json")
     return evaluation
+
+
+def _metrics(artifacts: ObjectStore, run_id: str, counts: AnyCounts, classes: list[str]) -> Metrics:
+    """The metrics of the served model; of anomalies with the threshold that it has."""
+    if not isinstance(counts, AnomalyCounts):
+        return metrics_of(counts, classes)
+    return counts.metrics(learned_threshold(artifacts, run_id))
 
 
 def evaluated_counts(artifacts: ObjectStore, run_id: str) -> AnyCounts:
@@ -185,7 +193,9 @@ def read_evaluation(artifacts: ObjectStore, run_id: str) -> Evaluation:
 
 
 def exported_predictor(session: Session, settings: TrainingSettings) -> Predict:
-    """Answers of an exported model: probabilities, or numbers in the target's own units."""
+    """Answers of an exported model: probabilities, numbers in the target's own units, or `anomalies.scored`."""
+    if settings.task == "anomaly":
+        return lambda batch: scored(session.run(batch))
     name = OUTPUTS[settings.task]
 
     def predict(batch: Tensors) -> NDArray[Any]:
@@ -197,6 +207,8 @@ def exported_predictor(session: Session, settings: TrainingSettings) -> Predict:
 def _baseline_answers(manifest: Manifest, settings: TrainingSettings, samples: int) -> NDArray[np.float64]:
     if settings.task == "regression":
         return np.full(samples, settings.target_mean, np.float64)
+    if settings.task == "anomaly":
+        return np.ones(samples, np.float64)
     counts = np.array([manifest.statistics.classes.get(label, 0) for label in settings.classes], np.float64)
     whole = counts.sum() if settings.task == "classification" else max(1, manifest.statistics.samples)
     return np.tile(counts / whole, (samples, 1))
@@ -205,7 +217,9 @@ def _baseline_answers(manifest: Manifest, settings: TrainingSettings, samples: i
 def _baseline(manifest: Manifest, settings: TrainingSettings, counts: AnyCounts) -> Baseline:
     answers = _baseline_answers(manifest, settings, 1)
     always: str | float = settings.target_mean
-    if settings.task == "classification":
+    if settings.task == "anomaly":
+        always = "the training data's mean"
+    elif settings.task == "classification":
         always = settings.classes[int(answers[0].argmax())]
     elif settings.task == "multilabel":
         chosen = zip(settings.classes, answers[0].tolist(), strict=True)

@@ -18,13 +18,13 @@ from shoal_core.data.canonical import canonical_json
 from shoal_core.data.manifest import Manifest
 from shoal_core.data.shards import Tensors
 from shoal_core.data.spec import PreprocessingSpec
-from shoal_core.errors import NotFound
+from shoal_core.errors import BadConfig, NotFound
 from shoal_core.graphs.recipes.network import OUTPUT
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.checkpoints import Checkpoint
 from shoal_core.training.merging import read_served
-from shoal_core.training.rounds import read_manifest, read_settings
+from shoal_core.training.rounds import read_checkpoint, read_manifest, read_settings
 from shoal_core.training.settings import TrainingSettings
 from shoal_core.training.signatures import signature_of
 from shoal_core.training.states import last_round, read_round
@@ -96,17 +96,76 @@ def inherit(
     except NotFound:
         why = f"the weights of {origin!r}, which serves, aren't kept (they are for 90 days)"
         return Inherited(initial, None, f"Training begins anew: {why}.")
-    reason = _difference(earlier, settings) or _layout_difference(data, manifest, settings)
+    reason = _obstacle(earlier, settings, data, manifest)
     if reason is not None:
         return Inherited(initial, None, f"Training begins anew, not from run {origin!r}: {reason}.")
+    return _inherited(earlier, data, weights, initial, manifest, settings)
+
+
+def go_on_from(
+    artifacts: ObjectStore, named: str, initial: Checkpoint, manifest: Manifest, settings: TrainingSettings
+) -> Inherited:
+    """The same from a run that was named: `RUN`, for its best weights, or `RUN@ROUND`, for its checkpoint of a round.
+
+    Args:
+        artifacts: The artifacts bucket.
+        named: What `training.warm_start` says.
+        initial: The checkpoint of a fresh start.
+        manifest: The run's data.
+        settings: The run's.
+
+    Raises:
+        BadConfig: There is no such run or round, the run still trains, or its network was another.
+    """
+    what, (origin, _, number) = f"training.warm_start: {named!r}", named.partition("@")
+    try:
+        earlier = read_settings(artifacts, origin)
+        data = read_manifest(artifacts, earlier)
+        if not number and not _is_finished(artifacts, origin):
+            raise BadConfig(f"{what}: the run hasn't finished its training.", f"Name one of its rounds: {origin}@1.")
+        weights = read_checkpoint(artifacts, origin, int(number)) if number else _best(artifacts, earlier)
+    except NotFound as error:
+        raise BadConfig(
+            f"{what}: there is no such run or round, or its weights aren't kept any more (they are for 90 days).",
+            "Name a run of `shoal runs`, as RUN or RUN@ROUND.",
+        ) from error
+    reason = _obstacle(earlier, settings, data, manifest)
+    if reason is not None:
+        raise BadConfig(
+            f"{what}: the run can't be gone on from: {reason}.", "Use the same recipe, network and columns."
+        )
+    return _inherited(earlier, data, weights, initial, manifest, settings)
+
+
+def _is_finished(artifacts: ObjectStore, run_id: str) -> bool:
+    last = last_round(artifacts, run_id)
+    return last > 0 and read_round(artifacts, run_id, last).finished
+
+
+def _obstacle(earlier: TrainingSettings, settings: TrainingSettings, data: Manifest, manifest: Manifest) -> str | None:
+    """What keeps a run's weights from meaning anything in another run."""
+    reason = _difference(earlier, settings) or _layout_difference(data, manifest, settings)
+    if reason is None and settings.recipe == "network":
+        reason = _meanings_difference(data.spec, manifest.spec)
+    return reason
+
+
+def _inherited(
+    earlier: TrainingSettings,
+    data: Manifest,
+    weights: Checkpoint,
+    initial: Checkpoint,
+    manifest: Manifest,
+    settings: TrainingSettings,
+) -> Inherited:
     matches = _matches(data.spec, manifest.spec)
     parameters, anew = _taken(weights.parameters, initial.parameters, matches)
-    if manifest.spec.target.task == "regression":
+    if manifest.spec.target.task == "regression" and f"{OUTPUT}.weight" in parameters:
         parameters |= _rescaled(parameters, earlier, settings)
     buffers, _ = _taken(weights.buffers, initial.buffers, {})
-    note = f"Training goes on from round {weights.round} of run {origin!r}"
+    note = f"Training goes on from round {weights.round} of run {earlier.run_id!r}"
     note += f"; {', '.join(anew)} begin anew." if anew else "."
-    return Inherited(replace(initial, parameters=parameters, buffers=buffers), origin, note)
+    return Inherited(replace(initial, parameters=parameters, buffers=buffers), earlier.run_id, note)
 
 
 def _best(artifacts: ObjectStore, settings: TrainingSettings) -> Checkpoint:
@@ -129,6 +188,20 @@ def _difference(earlier: TrainingSettings, settings: TrainingSettings) -> str | 
             if earlier.recipe_config.get(name) != settings.recipe_config.get(name)
         )
         return f"its network had other settings ({', '.join(changed)})"
+    if earlier.transfer is not None and settings.transfer is not None:
+        if earlier.transfer.digest != settings.transfer.digest:
+            return f"its backbone was {earlier.transfer.backbone}@{earlier.transfer.version}"
+        if earlier.transfer.blocks != settings.transfer.blocks:
+            return f"it fine-tuned {earlier.transfer.blocks} blocks"
+    return None
+
+
+def _meanings_difference(before: PreprocessingSpec, after: PreprocessingSpec) -> str | None:
+    """What places mean differently, in a user's own network, of which nobody knows which weights stand for which."""
+    if before.target.classes != after.target.classes:
+        return "its classes were others, and the network is the user's own"
+    if before.table != after.table or before.sequence != after.sequence:
+        return "its categories or words were others, and the network is the user's own"
     return None
 
 
@@ -169,7 +242,7 @@ def _matches(before: PreprocessingSpec, after: PreprocessingSpec) -> dict[str, t
         for index, (was, text) in enumerate(zip(before.table.texts, after.table.texts, strict=True)):
             places = _places(was.vocabulary, text.vocabulary, 2, text.buckets)
             found[f"text{index}.tokens.table"] = (0, places)
-    if after.target.task != "regression":
+    if after.target.task in ("classification", "multilabel"):
         classes = _places(before.target.classes, after.target.classes, 0, 0)
         found[f"{OUTPUT}.weight"] = (1, classes)
         found[f"{OUTPUT}.bias"] = (0, classes)

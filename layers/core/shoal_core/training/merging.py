@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -28,18 +28,20 @@ from shoal_core.training.callbacks import (
 )
 from shoal_core.training.checkpoints import BUFFER, PARAMETER, Checkpoint, Update
 from shoal_core.training.compression import read_update
+from shoal_core.training.features import scoring_graph, step_graph, training_shards
+from shoal_core.training.gradients import descend, exact_mean, mean
 from shoal_core.training.history import RoundResult, best_round
 from shoal_core.training.metrics import Metrics, metrics_of, summary
 from shoal_core.training.rounds import (
+    learning_rate_scale,
     read_checkpoint,
     read_manifest,
     read_settings,
-    require_round,
+    round_settings,
     step_learning_rate,
 )
 from shoal_core.training.scoring import Predict, score_shards, sigmoid, softmax
-from shoal_core.training.sessions import Session, session_of
-from shoal_core.training.settings import TrainingSettings
+from shoal_core.training.settings import TrainingSettings, most_workers
 from shoal_core.training.states import (
     EvaluationItem,
     RoundRecord,
@@ -48,13 +50,18 @@ from shoal_core.training.states import (
     evaluation_items,
     read_round,
 )
+from shoal_core.training.steps import Graph
 
 LEAST_SHARE = 0.5
 """Of the training samples, what the workers that are left must hold for a run to go on."""
 
 
 def merge_round(
-    artifacts: ObjectStore, run_id: str, round_: int, lost: Mapping[int, str] = MappingProxyType({})
+    artifacts: ObjectStore,
+    run_id: str,
+    round_: int,
+    lost: Mapping[int, str] = MappingProxyType({}),
+    wanted: Callable[[], int | None] = lambda: None,
 ) -> RoundState:
     """Merge a round's updates, score the new checkpoint, decide whether to go on; the round's record comes last.
 
@@ -66,6 +73,8 @@ def merge_round(
         round_: The round, from 1; all its workers must be done or lost.
         lost: Worker -> the error that it died of, whatever was retried. Its update isn't merged even if it is there, so
             a repeated merge decides the same.
+        wanted: Gives the workers that the rounds to come shall have; None for as many as in this one. The round's
+            record keeps what was decided, so whoever asks later, and every repeat, sees the same.
 
     Raises:
         NotFound: The update of a worker that isn't lost is missing.
@@ -74,22 +83,35 @@ def merge_round(
         BadRequest: No such round.
     """
     keys = RunKeys(run_id)
-    settings = read_settings(artifacts, run_id)
-    require_round(settings, round_)
+    settings, record = round_settings(artifacts, read_settings(artifacts, run_id), round_)
     manifest = read_manifest(artifacts, settings)
     if not artifacts.exists(keys.round(round_)):
         before = read_checkpoint(artifacts, run_id, round_ - 1)
         workers = [worker for worker in range(settings.workers) if worker not in lost]
         updates = [_read_update(artifacts, before, worker) for worker in workers]
         if lost:
-            _require_enough(updates, settings, manifest, lost, round_)
-        merged = merge_updates(
-            before, updates, learning_rate=settings.outer_learning_rate, momentum=settings.outer_momentum
-        )
-        served = _served(artifacts, settings, merged)
+            shards = training_shards(artifacts, settings, manifest, "train")
+            _require_enough(updates, settings, sum(shard.samples for shard in shards), lost, round_)
+        merged = _merged(artifacts, settings, before, updates, learning_rate_scale(settings, record))
+        served = served_checkpoint(artifacts, settings, merged)
         metrics = _score_checkpoint(artifacts, served, settings, manifest)
-        _commit(artifacts, settings, merged, served, metrics, updates)
+        following = min(wanted() or settings.workers, most_workers(manifest, settings.batch_size))
+        commit_round(artifacts, settings, merged, served, metrics, updates, next_workers=following)
     return round_state(artifacts, settings, manifest, round_)
+
+
+def _merged(
+    artifacts: ObjectStore, settings: TrainingSettings, before: Checkpoint, updates: Sequence[Update], scale: float
+) -> Checkpoint:
+    """The checkpoint after a round, by the run's scheme; `scale` is what the schedule's rate is multiplied by."""
+    if settings.scheme != "synchronous":
+        rate, momentum = settings.outer_learning_rate, settings.outer_momentum
+        return merge_updates(before, updates, learning_rate=rate, momentum=momentum)
+    from shoal_core.training.sessions import session_of  # see train_shard
+
+    key = RunKeys(settings.run_id).descent_of(step_graph(settings, before.round + 1))
+    session = session_of(artifacts.read(key), settings.threads)
+    return descend(session, before, updates, settings, step_learning_rate(settings, before.step, scale))
 
 
 def merge_updates(
@@ -113,7 +135,7 @@ def merge_updates(
     ordered = sorted(updates, key=lambda update: update.worker)
     total = sum(update.weight for update in ordered)
     shares = [update.weight / total for update in ordered]
-    average = _average([update.parameters for update in ordered], shares)
+    average = exact_mean([update.parameters for update in ordered], shares)
     parameters: Tensors = {}
     outer: Tensors = {}
     for name, old in before.parameters.items():
@@ -126,17 +148,15 @@ def merge_updates(
         parameters[name] = (start + learning_rate * (way + momentum * buffer)).astype(np.float32)
         if momentum:
             outer[name] = buffer.astype(np.float32)
-    state = _average([update.state for update in ordered], shares)
-    buffers = _average([update.buffers for update in ordered], shares)
     return Checkpoint(
         run_id=before.run_id,
         round=before.round + 1,
         step=before.step + max(update.steps for update in ordered),
         parameters=parameters,
-        state={name: array.astype(np.float32) for name, array in state.items()},
+        state=mean([update.state for update in ordered], shares),
         momentum=outer,
         progress=before.progress,
-        buffers={name: array.astype(np.float32) for name, array in buffers.items()},
+        buffers=mean([update.buffers for update in ordered], shares),
     )
 
 
@@ -147,18 +167,20 @@ def merged_loss(updates: Sequence[Update]) -> float:
 
 def round_state(artifacts: ObjectStore, settings: TrainingSettings, manifest: Manifest, done: int) -> RoundState:
     """Where the run is once round `done` is committed (0: none)."""
-    finished = done > 0 and read_round(artifacts, settings.run_id, done).finished
+    record = read_round(artifacts, settings.run_id, done) if done > 0 else None
+    finished = record is not None and record.finished
+    workers = (record.next_workers if record else None) or settings.workers
     shards = evaluation_items(manifest, settings.evaluation_split)
     return RoundState(
         round=done if finished else done + 1,
         finished=finished,
-        workers=[WorkerItem(worker=worker) for worker in range(settings.workers)],
+        workers=[WorkerItem(worker=worker) for worker in range(workers)],
         evaluation_shards=[EvaluationItem(shard=shard) for shard in range(shards)],
     )
 
 
-def predictor(session: Session, checkpoint: Checkpoint, settings: TrainingSettings) -> Predict:
-    """Answers of the forward graph with a checkpoint's values: probabilities, or numbers in original units."""
+def predictor(session: Graph, checkpoint: Checkpoint, settings: TrainingSettings) -> Predict:
+    """Answers of the forward graph with a checkpoint's values: probabilities, numbers in original units, or scores."""
     feeds = {PARAMETER + name: array for name, array in checkpoint.parameters.items()}
     feeds |= {BUFFER + name: array for name, array in checkpoint.buffers.items()}
 
@@ -168,6 +190,8 @@ def predictor(session: Session, checkpoint: Checkpoint, settings: TrainingSettin
             return softmax(answers["logits"])
         if settings.task == "multilabel":
             return sigmoid(answers["logits"])
+        if settings.task == "anomaly":
+            return answers["score"].astype(np.float64)
         return answers["prediction"].astype(np.float64) * settings.target_std + settings.target_mean
 
     return predict
@@ -176,10 +200,12 @@ def predictor(session: Session, checkpoint: Checkpoint, settings: TrainingSettin
 def _score_checkpoint(
     artifacts: ObjectStore, checkpoint: Checkpoint, settings: TrainingSettings, manifest: Manifest
 ) -> Metrics:
-    session = session_of(artifacts.read(RunKeys(settings.run_id).forward_graph), settings.threads)
+    from shoal_core.training.sessions import session_of  # see train_shard
+
+    session = session_of(artifacts.read(scoring_graph(settings)), settings.threads)
     counts = score_shards(
         predictor(session, checkpoint, settings),
-        manifest.shards(settings.validation_split),
+        training_shards(artifacts, settings, manifest, settings.validation_split),
         lambda shard: load_shard(artifacts, shard),
         settings,
         limit=settings.validation_samples,
@@ -187,7 +213,7 @@ def _score_checkpoint(
     return metrics_of(counts, list(settings.classes))
 
 
-def _served(artifacts: ObjectStore, settings: TrainingSettings, merged: Checkpoint) -> Checkpoint:
+def served_checkpoint(artifacts: ObjectStore, settings: TrainingSettings, merged: Checkpoint) -> Checkpoint:
     """What is scored and exported: the checkpoint itself, or the average of the rounds up to it."""
     decay = settings.average_decay(merged.round)
     if decay is None:
@@ -201,7 +227,8 @@ def _callbacks(settings: TrainingSettings) -> list[Callback]:
     """What decides after each round; the first reason to stop counts."""
     callbacks: list[Callback] = [LastRound(settings.rounds), StopOnDivergence(_chance(settings))]
     if settings.patience:
-        callbacks.append(EarlyStopping(settings.patience, settings.validation_split))
+        begins = settings.transfer.tuned_from if settings.transfer else None
+        callbacks.append(EarlyStopping(settings.patience, settings.validation_split, (begins or 1) - 1))
     if settings.schedule == "plateau":
         callbacks.append(ReduceOnPlateau(settings.decay_factor, settings.decay_rounds))
     return callbacks
@@ -213,14 +240,30 @@ def _chance(settings: TrainingSettings) -> float:
     return chances.get(settings.task, 1.0)
 
 
-def _commit(
+def commit_round(
     artifacts: ObjectStore,
     settings: TrainingSettings,
     merged: Checkpoint,
     served: Checkpoint,
     metrics: Metrics,
     updates: Sequence[Update],
+    *,
+    export: bool = True,
+    next_workers: int | None = None,
 ) -> None:
+    """Decide whether the run goes on after a round, and write the round down: its record comes last.
+
+    Args:
+        artifacts: The artifacts bucket.
+        settings: Of the round.
+        merged: What the round made of the checkpoint before it.
+        served: What was scored: `served_checkpoint`.
+        metrics: Its score on the validation split.
+        updates: What the workers did.
+        export: Whether a run that is finished has its model written; a SageMaker job has no onnx, and leaves it to
+            Follow Job.
+        next_workers: How many the next round has; None for as many as the run began with.
+    """
     keys = RunKeys(settings.run_id)
     round_, loss = merged.round, merged_loss(updates)
     before = read_round(artifacts, settings.run_id, round_ - 1) if round_ > 1 else None
@@ -233,12 +276,13 @@ def _commit(
     if settings.average_decay(round_) is not None:
         artifacts.write(keys.average(round_), served.encode())
     best = best_round(history)
-    if decision.stop:
+    if decision.stop and export:
         # Only the last round needs the export, and with it the onnx layer's import time.
         from shoal_core.training.finishing import export_checkpoint
 
         best_one = served if best == round_ else read_served(artifacts, settings, best)
-        export_checkpoint(artifacts, settings, best_one)
+        found = summary(metrics) if best == round_ else read_round(artifacts, settings.run_id, best).validation
+        export_checkpoint(artifacts, settings, best_one, found.get("threshold", 0.0))
     record = RoundRecord(
         run_id=settings.run_id,
         round=round_,
@@ -249,6 +293,8 @@ def _commit(
         learning_rate=step_learning_rate(settings, checkpoint.step - 1, before.learning_rate_scale if before else 1.0),
         samples=sum(update.samples for update in updates),
         lost=tuple(sorted(set(range(settings.workers)) - {update.worker for update in updates})),
+        workers=settings.workers,
+        next_workers=next_workers,
         steps=settings.steps_per_round,
         best_round=best,
         finished=decision.stop is not None,
@@ -269,10 +315,10 @@ def read_served(artifacts: ObjectStore, settings: TrainingSettings, round_: int)
 
 
 def _require_enough(
-    updates: Sequence[Update], settings: TrainingSettings, manifest: Manifest, lost: Mapping[int, str], round_: int
+    updates: Sequence[Update], settings: TrainingSettings, samples: int, lost: Mapping[int, str], round_: int
 ) -> None:
     """Raise `WorkersLost` unless the run may go on with what the others learnt."""
-    share = sum(update.weight for update in updates) / manifest.samples["train"]
+    share = sum(update.weight for update in updates) / samples
     if settings.lost_workers == "go_on" and share >= LEAST_SHARE:
         return
     named = ", ".join(f"{worker} ({error})" for worker, error in sorted(lost.items()))
@@ -299,14 +345,3 @@ def _read_update(artifacts: ObjectStore, before: Checkpoint, worker: int) -> Upd
     if (update.run_id, update.round, update.worker) != (run_id, round_, worker):
         raise BadInput(f"Update {key!r} belongs to another run, round or worker.", "Delete it and run it again.")
     return update
-
-
-def _average(groups: Sequence[Tensors], shares: Sequence[float]) -> Tensors:
-    """Weighted average in float64, added up in order."""
-    average: Tensors = {}
-    for name in groups[0]:
-        total = groups[0][name].astype(np.float64) * shares[0]
-        for group, share in zip(groups[1:], shares[1:], strict=True):
-            total += group[name].astype(np.float64) * share
-        average[name] = total
-    return average

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from shoal_core.training.anomalies import AnomalyCounts, AnomalyMetrics
 from shoal_core.training.class_metrics import (
     ClassMetrics,
     Record,
@@ -96,7 +97,9 @@ class RegressionMetrics(Record):
         return -self.rmse, -self.mae
 
 
-Metrics = Annotated[ClassificationMetrics | MultilabelMetrics | RegressionMetrics, Field(discriminator="task")]
+Metrics = Annotated[
+    ClassificationMetrics | MultilabelMetrics | RegressionMetrics | AnomalyMetrics, Field(discriminator="task")
+]
 
 
 class ClassificationCounts(Record):
@@ -273,7 +276,7 @@ class RegressionCounts(Record):
         )
 
 
-AnyCounts = ClassificationCounts | MultilabelCounts | RegressionCounts
+AnyCounts = ClassificationCounts | MultilabelCounts | RegressionCounts | AnomalyCounts
 Counts = Annotated[AnyCounts, Field(discriminator="task")]
 
 
@@ -295,12 +298,14 @@ def add_counts(left: AnyCounts, right: AnyCounts) -> AnyCounts:
             return left.merge(right)
         case RegressionCounts(), RegressionCounts():
             return left.merge(right)
+        case AnomalyCounts(), AnomalyCounts():
+            return left.merge(right)
     raise TypeError(f"Can't merge counts of {left.task} with counts of {right.task}.")
 
 
 def metrics_of(counts: AnyCounts, classes: list[str]) -> Metrics:
-    """The metrics of counts of any task; `classes` is ignored for regression."""
-    return counts.metrics() if isinstance(counts, RegressionCounts) else counts.metrics(classes)
+    """The metrics of counts of any task; `classes` is ignored for regression and anomalies."""
+    return counts.metrics() if isinstance(counts, RegressionCounts | AnomalyCounts) else counts.metrics(classes)
 
 
 _SUMMARY: dict[str, tuple[str, ...]] = {
@@ -312,6 +317,7 @@ _SUMMARY: dict[str, tuple[str, ...]] = {
         "loss", "subset_accuracy", "hamming_loss", "micro_f1", "precision", "recall", "f1", "roc_auc", "pr_auc",
     ),
     "regression": ("mae", "rmse", "r2", "median_absolute_error"),
+    "anomaly": ("loss", "threshold", "flagged", "roc_auc", "pr_auc", "precision", "recall", "f1"),
 }  # fmt: skip
 
 

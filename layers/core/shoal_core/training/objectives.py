@@ -19,11 +19,13 @@ _DEFAULT_LOSSES: dict[Task, Loss] = {
     "classification": "cross_entropy",
     "multilabel": "binary",
     "regression": "squared",
+    "anomaly": "reconstruction",
 }
 _LOSSES: dict[Task, tuple[Loss, ...]] = {
     "classification": ("cross_entropy", "focal"),
     "multilabel": ("binary",),
     "regression": ("squared", "absolute", "huber"),
+    "anomaly": ("reconstruction",),
 }
 _DEFAULT_GAMMA, _DEFAULT_DELTA = 2.0, 1.0
 

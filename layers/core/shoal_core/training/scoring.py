@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shoal_core.data.manifest import ShardFile
 from shoal_core.data.shards import Tensors
 from shoal_core.errors import TrainingDiverged
+from shoal_core.training.anomalies import AnomalyCounts
 from shoal_core.training.batches import LoadShard
 from shoal_core.training.metrics import AnyCounts, ClassificationCounts, RegressionCounts, add_counts
 from shoal_core.training.multilabel import MultilabelCounts
@@ -22,7 +23,7 @@ _BATCH_ELEMENTS = 2**20
 
 Predict = Callable[[Tensors], NDArray[Any]]
 """Data tensors of a batch -> probabilities [N, C] (that sum to 1, or one for each label), or predictions [N] or [N, 1]
-in the target's own units."""
+in the target's own units; of anomalies scores [N, 1], with whether each is called one [N, 2]."""
 
 
 def score_shards(
@@ -53,7 +54,7 @@ def empty_counts(settings: TrainingSettings) -> AnyCounts:
         return ClassificationCounts.empty(len(settings.classes))
     if settings.task == "multilabel":
         return MultilabelCounts.empty(len(settings.classes))
-    return RegressionCounts()
+    return RegressionCounts() if settings.task == "regression" else AnomalyCounts(quantile=settings.anomaly_quantile)
 
 
 def add_answers(total: AnyCounts, answers: NDArray[Any], target: NDArray[Any], settings: TrainingSettings) -> AnyCounts:
@@ -72,7 +73,7 @@ def evaluation_batches(shards: Iterable[ShardFile], load: LoadShard, limit: int 
             return
         tensors = load(shard)
         samples = shard.samples if left is None else min(left, shard.samples)
-        size = _batch_rows(tensors)
+        size = batch_rows(tensors)
         for start in range(0, samples, size):
             yield {name: array[start : min(start + size, samples)] for name, array in tensors.items()}
         if left is not None:
@@ -101,6 +102,7 @@ def group_shards(shards: Sequence[ShardFile], group: int, groups: int) -> list[S
     return list(shards[group::groups])
 
 
-def _batch_rows(tensors: Tensors) -> int:
+def batch_rows(tensors: Tensors) -> int:
+    """How many samples go through a network at once, so that its activations stay in the low hundred MB."""
     elements = max(int(np.prod(array.shape[1:])) for array in tensors.values())
     return max(1, min(MAX_BATCH, _BATCH_ELEMENTS // max(1, elements)))

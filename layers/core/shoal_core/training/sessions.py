@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from shoal_core.data.shards import Tensors
+from shoal_core.training.noise import NOISE
 
 
 class Session:
@@ -27,12 +28,18 @@ class Session:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.use_deterministic_compute = True
+        # One block for a step's tensors would come on top of what the first step took: twice the memory, no faster.
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
+        self.noise: dict[str, tuple[int | str, ...]] = {
+            value.name: tuple(value.shape) for value in self._session.get_inputs() if value.name.startswith(NOISE)
+        }
+        """What a step of a network with Dropout is to be given at random: input -> shape."""
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Tensors:
         """Run once. Feeds that the graph doesn't ask for are left out; outputs come back by name."""

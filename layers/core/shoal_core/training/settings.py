@@ -9,37 +9,47 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig
-from shoal_core.data.config_types import Compression, Loss, LostWorkers, Optimizer, Recipe, Schedule, Split, Task
+from shoal_core.data.config_types import (
+    Compression,
+    Loss,
+    LostWorkers,
+    Optimizer,
+    Recipe,
+    Schedule,
+    Scheme,
+    Split,
+    Task,
+)
 from shoal_core.data.manifest import Manifest
-from shoal_core.errors import BadConfig, BadDataset, BadInput
+from shoal_core.errors import BadConfig, BadInput
+from shoal_core.training.anomalies import DEFAULT_QUANTILE
 from shoal_core.training.augmentation import Augmentation, resolve_augmentation
 from shoal_core.training.budgeting import plan_budget
+from shoal_core.training.features import Transfer
+from shoal_core.training.job_settings import JobOptions, JobSettings
 from shoal_core.training.objectives import DECAY_FACTOR, resolve_objective
-from shoal_core.training.recipes import epochs_for, require_recipe, steps_in_round, suggest_recipe
-from shoal_core.training.states import evaluation_items
+from shoal_core.training.quoting import choose_compute
+from shoal_core.training.recipes import (
+    batch_size_for,
+    epochs_for,
+    learning_rate_for,
+    optimizer_for,
+    require_learnable,
+    require_recipe,
+    steps_in_round,
+    suggest_recipe,
+    weight_decay_for,
+)
+from shoal_core.training.schemes import asked_scheme, outer_step, stepwise_batch
 
 MAX_ROUNDS = 500
+MAX_WORKERS = 40
 MAX_VALIDATION_SAMPLES = 10_000
 """Samples of the validation split that score a round; the first ones of the split, in order."""
 
 _DEFAULT_WORKERS = 2
 _DEFAULT_ROUNDS = 10
-_DEFAULT_OPTIMIZER: Optimizer = "adam"
-_LEARNING_RATES: dict[Optimizer, float] = {"adam": 2e-3, "adamw": 2e-3, "sgd": 5e-2, "lion": 3e-4}
-# One layer can take larger steps, and has to: its weights travel as far as the answer does. So do embeddings.
-_FLAT_LEARNING_RATES: dict[Recipe, dict[Optimizer, float]] = {
-    "linear": {"adam": 2e-2, "adamw": 2e-2, "lion": 3e-3},
-    "fasttext": {"adam": 4e-3, "adamw": 4e-3},
-}
 _SLOW_ROUND = 5
-
-# A Standard execution has 25,000 history events, https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html:
-# a round takes 7 per worker (the iteration's three, the task's four) and 11 for its Map, merge and choice; each item of
-# the evaluation, of which there are at most 40, takes 7 as well. The other stages take 90; the rest of 1,000 is left
-# for retries.
-_HISTORY_EVENTS = 24_000
-_EVENTS_PER_WORKER = 7
-_EVENTS_PER_ROUND = 11
 
 _Value = TypeVar("_Value")
 
@@ -47,13 +57,17 @@ _Value = TypeVar("_Value")
 class TrainingSettings(BaseModel):
     """`settings.json`: everything that the rounds of a run depend on beside the data.
 
-    `batch_size` is global: each worker's batches have `local_batch_size` = batch_size // workers samples.
-    `target_mean` and `target_std` standardise a regression target (0 and 1 for classification). `loss` None is the
-    task's usual one; `decay_factor` and `decay_rounds` are the `step` and `plateau` schedules'; a `patience` of 0 never
-    stops early; `ema` is the decay of the weights' moving average, `swa` the share of the rounds at the end whose
-    weights are averaged equally; `origin` is the run whose weights it began with; `augment` is what is varied, by its
-    name in dataset.yaml. Names in `inferred` were chosen by Shoal, and `reasons` say why for some of them; `warnings`
-    say what was done differently from what was asked.
+    `batch_size` is global: each worker's batches have `local_batch_size` = batch_size // workers samples. `workers` are
+    those of the first round; `rounds.round_settings` gives the settings of another. `target_mean` and `target_std`
+    standardise a regression target (0 and 1 for other tasks); `anomaly_quantile` of the normal validation samples'
+    scores is the threshold for anomalies. `loss` None is the task's usual one; `decay_factor` and `decay_rounds` are
+    the `step` and `plateau` schedules'; a `patience` of 0 never stops early; `ema` is the decay of the weights' moving
+    average, `swa` the share of the rounds at the end whose weights are averaged equally; `origin` is the run whose
+    weights it began with; `augment` is what is varied, by its name in dataset.yaml; `transfer` is what it does with a
+    backbone; `job` is the run's SageMaker job, None on Lambda; `scheme` is how workers share a round: by `synchronous`
+    it is one step of all of them together, by the others each takes `steps_per_round` of its own. Names in `inferred`
+    were chosen by Shoal, and `reasons` say why for some of them; `warnings` say what was done differently from what was
+    asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,6 +81,8 @@ class TrainingSettings(BaseModel):
     classes: tuple[str, ...] = ()
     target_mean: float = 0.0
     target_std: float = Field(default=1.0, gt=0)
+    anomaly_quantile: float = Field(default=DEFAULT_QUANTILE, gt=0, lt=1)
+    job: JobSettings | None = None
     recipe: Recipe
     recipe_config: dict[str, Any] = {}
     optimizer: Optimizer
@@ -84,6 +100,7 @@ class TrainingSettings(BaseModel):
     lost_workers: LostWorkers = "fail"
     origin: str | None = None
     augment: Augmentation = {}
+    transfer: Transfer | None = None
     batch_size: int = Field(ge=1)
     local_batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
@@ -92,6 +109,7 @@ class TrainingSettings(BaseModel):
     workers: int = Field(ge=1)
     seed: int = Field(ge=0)
     patience: int = Field(ge=0)
+    scheme: Scheme = "local"
     outer_learning_rate: float = Field(default=1.0, gt=0)
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)
     threads: int = Field(default=1, ge=1)
@@ -112,8 +130,16 @@ class TrainingSettings(BaseModel):
         """Local steps until the learning rate is at its peak: the first round, or what was asked for."""
         if self.warmup_rounds is not None:
             return min(self.total_steps, math.ceil(self.warmup_rounds * self.steps_per_round))
-        # A run of one round would otherwise be all warm-up.
-        return self.steps_per_round if self.rounds > 1 else max(1, self.steps_per_round // 10)
+        # A run of one round would otherwise be all warm-up, and one of a step a round would have none.
+        if self.rounds > 1 and self.scheme != "synchronous":
+            return self.steps_per_round
+        return max(1, self.total_steps // 10)
+
+    def with_workers(self, workers: int) -> TrainingSettings:
+        """The settings of a round with other workers: each takes as many steps as before, on its part of the batch."""
+        if workers == self.workers:
+            return self
+        return self.model_copy(update={"workers": workers, "local_batch_size": self.batch_size // workers})
 
     def average_decay(self, round_: int) -> float | None:
         """The say of the average so far when a round's weights join it; None where the round isn't averaged."""
@@ -135,74 +161,17 @@ class TrainingSettings(BaseModel):
             raise BadInput(f"The settings of the run can't be read: {error}.", "Upload the data again.") from error
 
 
-def shown_settings(settings: TrainingSettings, manifest: Manifest) -> dict[str, Any]:
-    """The settings in force as dataset.yaml would say them, and what follows from them: for people, not for workers."""
-    spec, config = manifest.spec, manifest.config
-    shown: dict[str, Any] = {
-        "task": settings.task,
-        "target": spec.target.column or "folder",
-        "recipe": settings.recipe,
-        "seed": settings.seed,
-        "split": config.split.model_dump(mode="json"),
-        "workers": settings.workers,
-        "rounds": settings.rounds,
-        "training": _shown_training(settings),
-        "steps_per_round": settings.steps_per_round,
-        "patience": settings.patience,
-        "network": settings.recipe_config,
-        "augment": settings.augment or "none",
-        "reasons": settings.reasons,
-    }
-    if "class_weights" in settings.loss_config:
-        shown["class_weights"] = dict(zip(settings.classes, settings.loss_config["class_weights"], strict=True))
-    if spec.image is not None:
-        shown |= {"image_size": [spec.image.height, spec.image.width], "channels": spec.image.channels}
-    if spec.table is not None:
-        shown["columns"] = list(spec.table.names)
-    if spec.sequence is not None:
-        shown |= {"columns": list(spec.sequence.names), "window": spec.sequence.window}
-    return shown
-
-
-def _shown_training(settings: TrainingSettings) -> dict[str, Any]:
-    """The fields of `training` in dataset.yaml that are in force; those that mean nothing in this run are left out."""
-    shown = settings.model_dump(include={"optimizer", "learning_rate", "batch_size", "epochs", "schedule", "patience"})
-    optimizer, loss = settings.optimizer_config, settings.loss_config
-    shown |= {name: optimizer[name] for name in ("momentum", "nesterov", "weight_decay") if name in optimizer}
-    shown["loss"] = settings.loss
-    shown["warmup_rounds"] = settings.warmup_steps / settings.steps_per_round
-    if settings.schedule in ("step", "plateau"):
-        shown |= settings.model_dump(include={"decay_factor", "decay_rounds"})
-    if settings.task != "regression":
-        shown["class_weights"] = "balanced" if "class_weights" in loss else "none"
-    if settings.loss == "cross_entropy":
-        shown["label_smoothing"] = loss.get("label_smoothing", 0.0)
-    asked = {
-        "clip_norm": optimizer.get("clip_norm"),
-        "focal_gamma": loss.get("gamma"),
-        "huber_delta": loss.get("delta"),
-        "ema": settings.ema,
-        "swa": settings.swa,
-        "warm_start": settings.origin,
-        "lost_workers": None if settings.lost_workers == "fail" else settings.lost_workers,
-        "compression": None if settings.compression == "none" else settings.compression,
-    }
-    return shown | {name: value for name, value in asked.items() if value is not None}
-
-
-def rounds_in_history(workers: int, evaluated: int = 1) -> int:
-    """The most rounds that a run may have, so that its execution's history holds them.
-
-    Args:
-        workers: Workers of a round.
-        evaluated: Items of the evaluation.
-    """
-    events = _HISTORY_EVENTS - _EVENTS_PER_WORKER * evaluated
-    return max(0, min(MAX_ROUNDS, events // (_EVENTS_PER_WORKER * workers + _EVENTS_PER_ROUND)))
+def most_workers(manifest: Manifest, batch_size: int) -> int:
+    """The most workers that a run may have: each needs a training shard and a sample of every batch."""
+    return min(MAX_WORKERS, len(manifest.train), batch_size)
 
 
 def resolve_settings(
-    config: DatasetConfig, manifest: Manifest, run_id: str = "run"
+    config: DatasetConfig,
+    manifest: Manifest,
+    run_id: str = "run",
+    more_seconds: float = 0.0,
+    jobs: JobOptions | None = None,
 ) -> tuple[TrainingSettings, list[str]]:
     """Fill in what the user left out, from the data. The hyperparameters of the recipe, and those of the optimizer that
     weren't asked for, stay empty here: they are the graphs' business.
@@ -211,6 +180,8 @@ def resolve_settings(
         config: What was asked for.
         manifest: The committed dataset version.
         run_id: The run.
+        more_seconds: What a step takes per sample beside what its recipe is known to take.
+        jobs: The stack's training jobs; None where it has none.
 
     Returns:
         The settings, and the names of the inferred ones, as in dataset.yaml (`training.epochs`): first those that
@@ -220,41 +191,54 @@ def resolve_settings(
         BadDataset: No training samples, or fewer than two classes among them.
         BadConfig: The recipe doesn't fit the data, or the epochs don't fit the rounds' time.
     """
-    _require_learnable(manifest)
+    require_learnable(manifest)
     chosen = _Choices()
     training = config.training
     recipe, usual_epochs = _recipe(config, manifest, chosen)
-    optimizer = chosen.pick("training.optimizer", training.optimizer, _DEFAULT_OPTIMIZER)
-    learning_rate = chosen.pick("training.learning_rate", training.learning_rate, _learning_rate(recipe, optimizer))
+    optimizer = chosen.pick("training.optimizer", training.optimizer, optimizer_for(recipe, manifest.spec))
+    learning_rate = chosen.pick("training.learning_rate", training.learning_rate, learning_rate_for(recipe, optimizer))
     samples = manifest.samples["train"]
-    batch_size = min(samples, chosen.pick("training.batch_size", training.batch_size, _batch_size(samples)))
+    decay = weight_decay_for(recipe, manifest.spec, optimizer, samples)
+    if decay is not None:
+        decay = chosen.pick("training.weight_decay", training.weight_decay, decay)
+        training = training.model_copy(update={"weight_decay": decay})
+    batch_size = min(samples, chosen.pick("training.batch_size", training.batch_size, batch_size_for(samples)))
     workers = _workers(config, len(manifest.train), batch_size, chosen)
-    local_batch_size = batch_size // workers
     epochs = chosen.pick("training.epochs", training.epochs, usual_epochs)
+    most_steps = steps_in_round(recipe, manifest.spec, batch_size // workers, more_seconds)
+    fits = epochs * samples / (batch_size // workers * workers) <= most_steps * MAX_ROUNDS
+    job = _job(config, manifest, jobs, chosen, recipe=recipe, epochs=epochs, workers=workers, fits_lambda=fits)
+    if job is not None:
+        workers = 1
+    scheme = asked_scheme(training, workers, chosen.warnings)
+    if scheme == "synchronous":
+        batch_size, most_steps = stepwise_batch(config, samples, epochs, batch_size, workers, MAX_ROUNDS), 1
+    local_batch_size = batch_size // workers
     total_steps = math.ceil(epochs * samples / (local_batch_size * workers))
-    most_steps = steps_in_round(recipe, manifest.spec, local_batch_size)
+    if job is not None:
+        most_steps = total_steps
     needed = max(min(_DEFAULT_ROUNDS, total_steps), math.ceil(total_steps / most_steps))
     rounds = chosen.pick("rounds", config.rounds, needed)
     validation_split, evaluation_split = _held_out(manifest, chosen)
-    most_rounds = rounds_in_history(workers, evaluation_items(manifest, evaluation_split))
-    if rounds > most_rounds:
-        asked = "" if config.rounds else f" ({epochs} epochs over {samples:,} samples need that many)"
+    if rounds > MAX_ROUNDS:
         raise BadConfig(
-            f"{rounds:,} rounds{asked} are too many: with {workers} workers a run has at most {most_rounds}.",
-            "Lower rounds, workers or training.epochs in dataset.yaml, or use a smaller image_size.",
+            f"{epochs} epochs over {samples:,} samples need {rounds:,} rounds; a run has at most {MAX_ROUNDS}.",
+            "Lower training.epochs, use more workers or a smaller image_size, or train on later with warm_start.",
         )
     steps_per_round = math.ceil(total_steps / rounds)
     if steps_per_round > _SLOW_ROUND * most_steps:
         chosen.warnings.append(
-            f"A round of {steps_per_round:,} steps may outlast a function's 15 minutes: {needed} rounds would be safe."
+            f"A round of {steps_per_round:,} steps may take each worker several attempts of 15 minutes, nine at most: "
+            f"{needed} rounds would be safe."
         )
     objective = resolve_objective(training, optimizer, rounds, manifest)
     if training.warmup_rounds is not None and training.warmup_rounds >= rounds:
         chosen.warnings.append(f"The learning rate warms up during all {rounds} rounds; its peak is the last step.")
     if objective.schedule == "plateau" and 0 < objective.patience <= objective.decay_rounds:
         chosen.warnings.append("The run is stopped early before a plateau lowers the learning rate: raise patience.")
-    augment = _augmentation(manifest, epochs, objective.loss, recipe, chosen)
+    augment = _augmentation(config, manifest, epochs, objective.loss, recipe, chosen)
     target = manifest.statistics.target if manifest.spec.target.task == "regression" else None
+    outer = outer_step(training, scheme)
     settings = TrainingSettings(
         run_id=run_id,
         dataset=manifest.dataset,
@@ -264,6 +248,8 @@ def resolve_settings(
         classes=manifest.spec.target.classes,
         target_mean=target.mean if target else 0.0,
         target_std=target.std if target and target.std > 0 else 1.0,
+        anomaly_quantile=config.anomaly.quantile,
+        job=job,
         recipe=recipe,
         optimizer=optimizer,
         learning_rate=learning_rate,
@@ -285,6 +271,9 @@ def resolve_settings(
         inferred=tuple(dict.fromkeys((*manifest.inferred, *chosen.inferred))),
         reasons=chosen.reasons,
         warnings=tuple(chosen.warnings),
+        scheme=scheme,
+        outer_learning_rate=outer.learning_rate,
+        outer_momentum=outer.momentum,
         **dict(objective),
     )
     return settings, list(settings.inferred)
@@ -306,26 +295,14 @@ class _Choices:
         return otherwise
 
 
-def _require_learnable(manifest: Manifest) -> None:
-    name = f"Dataset {manifest.dataset!r} version {manifest.version}"
-    if not manifest.train:
-        raise BadDataset(f"{name} has no training samples.", "Upload more samples, or lower the shares under `split`.")
-    if manifest.spec.target.task == "classification":
-        present = [label for label, samples in manifest.statistics.classes.items() if samples]
-        if len(present) < 2:
-            only = f"only the class {present[0]!r}" if present else "no class"
-            raise BadDataset(
-                f"{name} has {only} among its training samples; telling classes apart needs at least two.",
-                "Upload samples of another class too: one folder per class, or another value in the target column.",
-            )
-    if manifest.spec.target.task == "multilabel" and not any(manifest.statistics.classes.values()):
-        raise BadDataset(f"{name} has no label among its training samples.", "Upload samples that have labels.")
-
-
 def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> tuple[Recipe, int]:
     """The recipe, and the epochs where none are asked for: what suits the data and fits the budget."""
     asked = None if config.recipe == "auto" else config.recipe
     suggested, why = suggest_recipe(manifest)
+    if config.uses_backbone:
+        asked = "transfer"
+    elif config.backbone is not None:
+        chosen.warnings.append(f"The backbone {config.backbone!r} isn't used: the recipe is {asked}.")
     if asked is not None:
         require_recipe(asked, manifest.spec)
     epochs = epochs_for(asked or suggested, manifest.samples["train"])
@@ -340,22 +317,51 @@ def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> tupl
     return recipe, epochs
 
 
-def _augmentation(manifest: Manifest, epochs: int, loss: str, recipe: Recipe, chosen: _Choices) -> Augmentation:
-    augment, why = resolve_augmentation(manifest, epochs, loss, recipe)
+def _augmentation(
+    config: DatasetConfig, manifest: Manifest, epochs: int, loss: str, recipe: Recipe, chosen: _Choices
+) -> Augmentation:
+    augment, why = resolve_augmentation(config.augment, manifest, epochs, loss, recipe)
     if why is not None:
         chosen.reasons["augment"] = why
-    if augment and manifest.config.augment == "auto":
+    if augment and config.augment == "auto":
         chosen.inferred.append("augment")
     return augment
 
 
-def _learning_rate(recipe: Recipe, optimizer: Optimizer) -> float:
-    return _FLAT_LEARNING_RATES.get(recipe, {}).get(optimizer, _LEARNING_RATES[optimizer])
-
-
-def _batch_size(samples: int) -> int:
-    """Small data needs small batches, or an epoch has too few steps."""
-    return next(size for least, size in ((1024, 64), (256, 32), (64, 16), (0, 8)) if samples >= least)
+def _job(
+    config: DatasetConfig,
+    manifest: Manifest,
+    options: JobOptions | None,
+    chosen: _Choices,
+    *,
+    recipe: Recipe,
+    epochs: int,
+    workers: int,
+    fits_lambda: bool,
+) -> JobSettings | None:
+    """The run's SageMaker job; None where it trains on Lambda."""
+    if config.compute.service == "lambda":
+        return None
+    if config.training.script is not None and config.finds_anomalies:
+        raise BadConfig("dataset.yaml: training.script doesn't go with task anomaly.", "Use recipe autoencoder.")
+    if config.backbone is not None:
+        if config.compute.service == "sagemaker":
+            raise BadConfig("dataset.yaml: compute: sagemaker doesn't go with a backbone.", "Use compute: lambda.")
+        chosen.reasons["compute"] = "Features of a backbone are cached, and trained on in Lambda."
+        return None
+    choice = choose_compute(
+        manifest,
+        config.compute,
+        options,
+        recipe=recipe,
+        epochs=epochs,
+        workers=workers,
+        fits_lambda=fits_lambda,
+    )
+    chosen.reasons["compute"] = choice.why
+    if choice.job is not None and config.workers is not None:
+        chosen.warnings.append("A SageMaker job has no workers: its instances and GPUs take every batch together.")
+    return choice.job and choice.job.model_copy(update={"script": config.training.script})
 
 
 def _workers(config: DatasetConfig, shards: int, batch_size: int, chosen: _Choices) -> int:

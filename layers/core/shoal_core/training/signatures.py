@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from shoal_core.data.manifest import Manifest
 from shoal_core.graphs.signature import (
+    Anomaly,
     CategoriesInput,
     Classification,
     ImageInput,
@@ -53,12 +54,14 @@ def signature_of(manifest: Manifest) -> NetworkSignature:
     return NetworkSignature(numbers=numbers, categories=categories, tokens=tokens, task=task)
 
 
-def _task(manifest: Manifest) -> Classification | Multilabel | Regression:
+def _task(manifest: Manifest) -> Classification | Multilabel | Regression | Anomaly:
     target = manifest.spec.target
     if target.task == "classification":
         return Classification(classes=len(target.classes))
     if target.task == "multilabel":
         return Multilabel(classes=len(target.classes))
+    if target.task == "anomaly":
+        return Anomaly()
     summary = manifest.statistics.target or missing_summary(manifest, "the target")
     return Regression(mean=summary.mean, std=summary.std)
 

@@ -49,7 +49,8 @@ class RoundRecord(_Record):
     `loss` is the mean training loss over the round's samples (in standardised units for regression), `validation` the
     new checkpoint's metrics by name, `learning_rate` that of the round's last step. `reason` says why a run finished.
     `history` has this round's result and those of all before it, `learning_rate_scale` what the schedule's learning
-    rate is multiplied by in the next round, `lost` are the workers that it went on without.
+    rate is multiplied by in the next round, `lost` are the workers that it went on without. The round had `workers`,
+    the next one has `next_workers`, whoever asks for others later; where they are None, as many as the run began with.
     """
 
     schema_version: Literal[1] = 1
@@ -68,6 +69,8 @@ class RoundRecord(_Record):
     history: tuple[RoundResult, ...] = ()
     learning_rate_scale: float = 1.0
     lost: tuple[int, ...] = ()
+    workers: int | None = None
+    next_workers: int | None = None
     checkpoint_sha256: str
 
     def encode(self) -> bytes:
@@ -99,3 +102,13 @@ def last_round(artifacts: ObjectStore, run_id: str) -> int:
     while keys.round(round_ + 1) in committed:
         round_ += 1
     return round_
+
+
+def learned_threshold(artifacts: ObjectStore, run_id: str) -> float:
+    """The score above which the run's model calls a sample an anomaly: from the validation samples of its best round.
+
+    Raises:
+        NotFound: The run has no committed round.
+    """
+    best = read_round(artifacts, run_id, last_round(artifacts, run_id)).best_round
+    return read_round(artifacts, run_id, best).validation["threshold"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from shoal.local.deploy.sdk_tasks import sdk_problems
 from shoal.local.intrinsics import BadTemplate
 
 # Fields that moto reads and doesn't act on, or doesn't know.
@@ -54,6 +55,7 @@ def _problems(definition: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{name}: {field}: {why}" for field, why in _NOT_HONOURED.items() if field in state)
         if state.get("QueryLanguage", "JSONPath") != "JSONPath":
             yield f"{name}: QueryLanguage: only JSONPath is evaluated"
+        yield from sdk_problems(name, state)
         if _mode(state) == "DISTRIBUTED":
             yield from _distributed_problems(name, state)
 

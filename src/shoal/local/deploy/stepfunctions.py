@@ -11,6 +11,7 @@ import yaml
 
 from shoal.local.deploy.deployment import StateMachine
 from shoal.local.deploy.registry import Context, Created, Property, ResourceType, flag, recorded, tag_map
+from shoal.local.deploy.sdk_tasks import spelt_for_interpreter
 from shoal.local.deploy.state_machines import check_definition, has_distributed_map
 from shoal.local.intrinsics import BadTemplate
 from shoal.local.permissions import evaluate
@@ -24,7 +25,7 @@ def _create_state_machine(context: Context, resource: Resource) -> Created:
     name = context.name(resource, "StateMachineName", 80)
     definition = read_definition(_definition_text(context, resource), resource.logical_id, _substitutions(properties))
     arguments: dict[str, Any] = {
-        "definition": json.dumps(definition, sort_keys=False),
+        "definition": json.dumps(definition | {"States": spelt_for_interpreter(definition["States"])}, sort_keys=False),
         "roleArn": properties["RoleArn"],
         "loggingConfiguration": _logging(properties.get("LoggingConfiguration", {})),
         "tracingConfiguration": {"enabled": flag(properties.get("TracingConfiguration", {}).get("Enabled", False))},

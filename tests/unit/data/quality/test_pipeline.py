@@ -67,7 +67,7 @@ def test_held_expectations_let_the_run_go_on():
         (
             {"penguins.csv": PENGUINS},
             {"target": "body_mass_g", "task": "regression", "expect": [{"min_per_class": 1}]},
-            "a regression has none",
+            "this dataset has none",
         ),
     ],
 )

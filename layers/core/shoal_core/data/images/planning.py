@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shoal_core.data.anomalies import UNLABELLED, folder_target
 from shoal_core.data.config import DatasetConfig, DatasetRequest
 from shoal_core.data.images.decoding import ImageSize, infer_size, measure_image
 from shoal_core.data.images.encoding import judge_image
@@ -208,6 +209,8 @@ def _targets_of_folders(images: SetFiles, config: DatasetConfig, tables: _Tables
             f"dataset.yaml: target: images have no column {config.target!r}.",
             "Remove `target`; the class of an image is its folder, unless a table names files and labels.",
         )
+    if config.finds_anomalies:
+        return _anomalies_of_folders(images, config)
     if config.task not in (None, "classification"):
         raise BadConfig(
             f"dataset.yaml: task: images in class folders can't be a {config.task}.",
@@ -219,6 +222,16 @@ def _targets_of_folders(images: SetFiles, config: DatasetConfig, tables: _Tables
     warnings = (f"{outside:,} images lie outside class folders and are left out.",) if outside else ()
     target = TargetSpec(task="classification", classes=tuple(sort_naturally(classes)))
     return _Targets(np.arange(len(images.names)), target, None, root, warnings)
+
+
+def _anomalies_of_folders(images: SetFiles, config: DatasetConfig) -> _Targets:
+    """Every image is a sample, wherever it lies; folders say which are anomalies if one of them is called normal."""
+    folders = list(map(folder_of, images.names))
+    root = common_root(set(folders))
+    labels = [class_of(folder, root) for folder in folders]
+    target, warnings = folder_target({label for label in labels if label is not None}, config, images.name)
+    encoded = np.array([bool(target.classes) and label not in (None, *target.normal) for label in labels], np.int64)
+    return _Targets(np.arange(len(labels)), target, encoded, "", warnings)
 
 
 def _targets_of_table(images: SetFiles, labels: Labels, config: DatasetConfig) -> _Targets:
@@ -246,7 +259,9 @@ def _targets_of_table(images: SetFiles, labels: Labels, config: DatasetConfig) -
         reason = describe_problem(problem, f"{table!r}, label of {name!r}")
         images.drops.add(images.source_name(images.sources[position]), name, "bad_value", reason, problem.fix)
     good = ~np.isin(value_rows, list(wrong))
-    return _Targets(positions[good], target, encoded[value_rows[good]], "", ())
+    told = f"No label {labels.column!r} of {table!r} is called normal, so they count for nothing: `anomaly.normal` may."
+    warnings = (told,) if target == UNLABELLED else ()
+    return _Targets(positions[good], target, encoded[value_rows[good]], "", warnings)
 
 
 def _without(targets: _Targets, sides: Sides, images: SetFiles) -> _Targets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from shoal_core.data.anomalies import UNLABELLED, column_target, normal_labels
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.config_types import Task
 from shoal_core.data.spec import TargetSpec
@@ -26,11 +27,12 @@ def infer_target(
         values: Distinct labels, none of them missing: texts, numbers, booleans or lists.
         counts: How many files have each.
         column: The labels' column.
-        config: Its `task` and `separator` are used where they are set.
+        config: Its `task` and `separator` are used where they are set. Where anomalies are sought, labels that nobody
+            pointed at, and of which none is called normal, count for nothing.
         name: What to call the table in errors.
 
     Raises:
-        BadConfig: A regression of labels that aren't numbers.
+        BadConfig: A regression of labels that aren't numbers, or anomalies without a label that is called normal.
         BadDataset: Fewer than two classes, or too many.
     """
     several = any(isinstance(value, list) for value in values)
@@ -41,6 +43,11 @@ def infer_target(
         kind = "number"
     elif values and all(isinstance(value, bool) or is_boolean_text(str(value).strip()) for value in values):
         kind = "boolean"
+    if config.finds_anomalies:
+        texts = {text for value in values for text in _labels(value, kind, None)[:1] if not isinstance(value, list)}
+        if config.target is None and config.anomaly.normal is None and not normal_labels(texts, config):
+            return UNLABELLED
+        return column_target(column, kind, texts, config, f"column {column!r} of {name!r}")
     task = config.task or _task(several or config.separator is not None, kind, numbers)
     if task == "regression":
         if kind != "number":

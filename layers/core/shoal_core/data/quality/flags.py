@@ -42,7 +42,8 @@ def find_flags(spec: PreprocessingSpec, columns: Sequence[ColumnReport], tensors
     samples = len(tensors["target"]) if tensors else 0
     if samples >= MIN_SAMPLES:
         patterns = {name: _pattern(values) for name, values in _columns(spec, tensors).items()}
-        answer = _pattern(tensors["target"]) if tensors["target"].ndim == 1 else None
+        told = tensors["target"].ndim == 1 and spec.target.source != "none"
+        answer = _pattern(tensors["target"]) if told else None
         target = spec.target.column or "the class"
         first: dict[_Pattern, str] = {}
         for name, pattern in patterns.items():

@@ -101,7 +101,7 @@ def _pictures(
     spec: PreprocessingSpec, images: NDArray[np.uint8], targets: Sequence[str]
 ) -> dict[str, tuple[Picture, ...]]:
     by_class: dict[str, list[int]] = {}
-    grouped = spec.target.task != "regression"
+    grouped = bool(spec.target.classes)
     for row, target in enumerate(targets):
         by_class.setdefault(target if grouped else "samples", []).append(row)
     order = [name for name in spec.target.classes if name in by_class] if grouped else list(by_class)
@@ -201,7 +201,7 @@ def _target_text(spec: PreprocessingSpec, value: Any) -> str:  # noqa: ANN401 - 
         return _number_text(float(value))
     if spec.target.task == "multilabel":
         return ", ".join(name for name, has in zip(spec.target.classes, value, strict=True) if has) or "(none)"
-    return spec.target.classes[int(value)]
+    return spec.target.classes[int(value)] if spec.target.classes else "sample"
 
 
 def _number_text(value: float) -> str:

@@ -34,6 +34,6 @@ def check_expected(plan: Plan) -> None:
             )
         if expectation.min_per_class is not None and not spec.target.classes:
             raise BadConfig(
-                f"dataset.yaml: expectation {number} is of classes, and a regression has none.",
+                f"dataset.yaml: expectation {number} is of classes, and this dataset has none.",
                 "Expect min_samples, or something of the target column.",
             )

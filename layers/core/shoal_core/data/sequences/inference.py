@@ -5,12 +5,12 @@ from __future__ import annotations
 from shoal_core.data.cleaning_config import ColumnConfig, SequenceConfig
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.spec import NumberColumn, PreprocessingSpec, SequenceInput, TargetSpec
-from shoal_core.data.tables.goals import choose_target, choose_target_spec
 from shoal_core.data.tables.inference import (
     InferredTable,
     Inputs,
     Role,
     add_category,
+    choose_goal,
     reason_to_drop,
     report_column,
     text_column,
@@ -43,10 +43,13 @@ def infer_sequence(profile: TableProfile, name: str, config: DatasetConfig) -> I
     others = tuple(column for column in profile.columns if column not in (form.time, form.id))
     if not others:
         raise BadDataset(f"{name!r} has no column besides time and id.", "Add columns of numbers or categories.")
-    target = profile.columns[choose_target(others, name, config.target)]
-    found = choose_target_spec(target, name, config)
+    target, found = choose_goal(profile, others, name, config)
     if found.task == "multilabel":
         raise BadConfig("dataset.yaml: task: windows can't have several labels.", "Use classification or regression.")
+    if found.task == "anomaly" and form.horizon:
+        raise BadConfig(
+            "dataset.yaml: sequence.horizon: anomalies are found in the window itself.", "Leave `horizon` out."
+        )
     return _choose(profile, name, config, form, target, found)
 
 
@@ -55,7 +58,7 @@ def _choose(
     name: str,
     config: DatasetConfig,
     form: SequenceConfig,
-    target: ColumnProfile,
+    target: ColumnProfile | None,
     goal: TargetSpec,
 ) -> InferredTable:
     inputs = Inputs()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from shoal_core.data.anomalies import LABEL_COLUMNS, UNLABELLED, column_target, normal_labels
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.config_types import Task
 from shoal_core.data.spec import TargetSpec
@@ -58,6 +59,34 @@ def choose_target_spec(column: ColumnProfile, name: str, config: DatasetConfig) 
         )
     classes = tuple(sort_naturally(values))
     return TargetSpec(task="classification", column=column.name, classes=classes, kind=column.kind)
+
+
+def choose_anomaly_labels(
+    columns: Mapping[str, ColumnProfile], name: str, config: DatasetConfig
+) -> tuple[ColumnProfile | None, TargetSpec]:
+    """The column that says which rows are known anomalies, and what its values mean; None where there is none.
+
+    Without a `target` a column is taken that is called like one and has a value that is called normal.
+
+    Raises:
+        BadDataset: There is no such column, or it has too many values.
+        BadConfig: Which of its values are normal isn't known.
+    """
+    if config.target is None:
+        called = {column.casefold(): column for column in columns}
+        for wanted in LABEL_COLUMNS:
+            column = columns[called[wanted]] if wanted in called else None
+            if column is None or not column.exact or column.type == "nested":
+                continue
+            values = column.values()
+            if 1 < len(values) <= MAX_CLASSES and normal_labels(values, config):
+                return column, column_target(column.name, column.kind, values, config, f"column {column.name!r}")
+        return None, UNLABELLED
+    column = columns[choose_target(tuple(columns), name, config.target)]
+    quoted = f"column {column.name!r} of {name!r}"
+    if column.type == "nested" or not column.exact or len(column.values()) > MAX_CLASSES:
+        raise BadDataset(f"{quoted} doesn't hold labels.", "Set `target` to a column of few values, or leave it out.")
+    return column, column_target(column.name, column.kind, column.values(), config, quoted)
 
 
 def _choose_number(column: ColumnProfile, quoted: str, values: dict[str, int], distinct: int) -> TargetSpec:

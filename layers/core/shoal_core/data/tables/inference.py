@@ -16,9 +16,10 @@ from shoal_core.data.spec import (
     NumberColumn,
     PreprocessingSpec,
     TableInput,
+    TargetSpec,
     TextColumn,
 )
-from shoal_core.data.tables.goals import choose_target, choose_target_spec
+from shoal_core.data.tables.goals import choose_anomaly_labels, choose_target, choose_target_spec
 from shoal_core.data.tables.profiling import LONG_TEXT, ColumnProfile, Dates, TableProfile
 from shoal_core.data.values import sort_naturally
 from shoal_core.errors import BadConfig, BadDataset
@@ -73,9 +74,13 @@ def infer_table(profile: TableProfile, name: str, config: DatasetConfig) -> Infe
     if not profile.rows:
         raise BadDataset(f"{name!r} has no rows that can be read.", "Add rows under the header, and close its quotes.")
     _check_names(profile, name, config)
-    target = profile.columns[choose_target(tuple(profile.columns), name, config.target)]
-    found = choose_target_spec(target, name, config)
+    target, found = choose_goal(profile, tuple(profile.columns), name, config)
     inputs = _choose_inputs(profile, target, name, config)
+    if found.task == "anomaly" and inputs.texts:
+        raise BadConfig(
+            f"Column {inputs.texts[0].name!r} of {name!r} holds texts, in which anomalies can't be found.",
+            f"Leave it out: `columns: {{{inputs.texts[0].name}: {{type: ignore}}}}`, or set its type to category.",
+        )
     table = TableInput(
         numbers=tuple(inputs.numbers),
         dates=tuple(inputs.dates),
@@ -85,7 +90,7 @@ def infer_table(profile: TableProfile, name: str, config: DatasetConfig) -> Infe
     )
     if not table.names:
         raise BadDataset(
-            f"{name!r} has no column to learn from besides the target {target.name!r}.",
+            f"{name!r} has no column to learn from{f' besides the target {target.name!r}' if target else ''}.",
             "Add columns that vary and aren't row names.",
         )
     inferred = [*(["target"] if config.target is None else []), *(["task"] if config.task is None else [])]
@@ -95,6 +100,16 @@ def infer_table(profile: TableProfile, name: str, config: DatasetConfig) -> Infe
         inferred=tuple(sorted(inferred)),
         warnings=tuple(inputs.warnings),
     )
+
+
+def choose_goal(
+    profile: TableProfile, names: Sequence[str], name: str, config: DatasetConfig
+) -> tuple[ColumnProfile | None, TargetSpec]:
+    """The target's column, one of `names`, and what is predicted; there may be no target where anomalies are sought."""
+    if config.finds_anomalies:
+        return choose_anomaly_labels({column: profile.columns[column] for column in names}, name, config)
+    target = profile.columns[choose_target(names, name, config.target)]
+    return target, choose_target_spec(target, name, config)
 
 
 def _check_names(profile: TableProfile, name: str, config: DatasetConfig) -> None:
@@ -108,10 +123,10 @@ def _check_names(profile: TableProfile, name: str, config: DatasetConfig) -> Non
             )
 
 
-def _choose_inputs(profile: TableProfile, target: ColumnProfile, name: str, config: DatasetConfig) -> Inputs:
+def _choose_inputs(profile: TableProfile, target: ColumnProfile | None, name: str, config: DatasetConfig) -> Inputs:
     inputs = Inputs()
-    same = profile.leaks.twins(target.name)
-    determining = profile.leaks.determining() if profile.leaks.target == target.name else ()
+    same = profile.leaks.twins(target.name) if target else ()
+    determining = profile.leaks.determining() if target and profile.leaks.target == target.name else ()
     kept: set[str] = set()
     for column in profile.columns.values():
         settings = config.columns.get(column.name, ColumnConfig())
@@ -125,7 +140,7 @@ def _choose_inputs(profile: TableProfile, target: ColumnProfile, name: str, conf
             continue
         twin = next((other for other in profile.leaks.twins(column.name) if other in kept), None)
         reason = "dataset.yaml says so" if settings.type == "ignore" else ""
-        if not reason and column.name in same:
+        if not reason and target is not None and column.name in same:
             reason = f"it equals the target {target.name!r} in every row: it would give the answer away"
         reason = reason or reason_to_drop(column, settings.type or ("category" if settings.buckets else None))
         if reason:
@@ -135,7 +150,7 @@ def _choose_inputs(profile: TableProfile, target: ColumnProfile, name: str, conf
         kept.add(column.name)
         if twin is not None:
             inputs.warnings.append(f"Column {column.name!r} equals column {twin!r} in every row; one is enough.")
-        if column.name in determining and target.type != "number":
+        if target is not None and column.name in determining and target.type != "number":
             inputs.warnings.append(
                 f"Column {column.name!r} determines the target {target.name!r}: each of its values goes with one class "
                 "only, and the other way round. Unless it is known when predicting, set its type to ignore."

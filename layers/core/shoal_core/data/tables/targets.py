@@ -39,7 +39,7 @@ def labels_of(value: object, kind: ValueKind, separator: str | None) -> tuple[st
 
 
 def encode_targets(target: TargetSpec, cells: Cells, codes: Mapping[str, int]) -> tuple[NDArray[Any], list[Problem]]:
-    """Encode targets: int64 [N], float32 [N] (regression) or uint8 [N,classes] (multilabel).
+    """Encode targets: int64 [N] (of anomalies 1, else 0), float32 [N] (regression) or uint8 [N,classes] (multilabel).
 
     Args:
         target: What is predicted.
@@ -57,6 +57,9 @@ def encode_targets(target: TargetSpec, cells: Cells, codes: Mapping[str, int]) -
         bad = {problem.row for problem in problems}
         lost = [row for row in np.flatnonzero(np.isnan(numbers)).tolist() if row not in bad]
         return numbers.astype(np.float32), _with_missing(problems, lost, name)
+    if target.task == "anomaly":
+        anomalous = _encode_anomalies(target, cells, wrong)
+        return cells.spread(anomalous, 0), list_problems(name, cells, wrong, _FIX)
     unknown: dict[int, str] = {}
     encoded: NDArray[Any]
     if target.task == "multilabel":
@@ -65,7 +68,7 @@ def encode_targets(target: TargetSpec, cells: Cells, codes: Mapping[str, int]) -
         encoded, known = _encode_classes(target, cells, codes, wrong, unknown)
     present = cells.spread(known, False)
     problems = list_problems(name, cells, wrong, _FIX)
-    problems += list_problems(name, cells, unknown, f"Use one of {_shorten(target.classes)}.")
+    problems += list_problems(name, cells, unknown, f"Use one of {shorten(target.classes)}.")
     return cells.spread(encoded, 0), _with_missing(problems, np.flatnonzero(~present).tolist(), name)
 
 
@@ -89,6 +92,21 @@ def _encode_classes(
         else:
             encoded[code] = codes[text]
     return encoded, known
+
+
+def _encode_anomalies(target: TargetSpec, cells: Cells, wrong: dict[int, str]) -> NDArray[np.int64]:
+    """1 per distinct value that isn't a normal one. Where there are no labels, nothing is known to be an anomaly."""
+    encoded = np.zeros(len(cells.values), np.int64)
+    if not target.classes:
+        return encoded
+    for code, value in enumerate(cells.values):
+        try:
+            text = parse_text(value, target.kind) if target.column else str(value)
+        except ValueError as error:
+            wrong[code] = str(error)
+            continue
+        encoded[code] = text is not None and text not in target.normal
+    return encoded
 
 
 def _encode_labels(
@@ -132,6 +150,7 @@ def describe_problem(problem: Problem, place: str) -> str:
     return f"{place}, column {problem.column!r}: {reprlib.repr(problem.value)}: {problem.reason}."
 
 
-def _shorten(names: Sequence[str]) -> str:
+def shorten(names: Sequence[str]) -> str:
+    """Names for a message, twenty at most."""
     shown = ", ".join(repr(name) for name in names[:20])
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown

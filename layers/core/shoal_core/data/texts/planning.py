@@ -184,6 +184,11 @@ def _check_config(config: DatasetConfig) -> None:
             f"dataset.yaml: target: text files have no column {config.target!r}.",
             "Remove `target`; the class of a text is its folder.",
         )
+    if config.finds_anomalies:
+        raise BadConfig(
+            "dataset.yaml: anomalies can't be found in texts.",
+            "Remove `recipe: autoencoder` and `task: anomaly`, or upload images, tables or sequences.",
+        )
     if config.task not in (None, "classification"):
         raise BadConfig(
             f"dataset.yaml: task: texts in class folders can't be a {config.task}.",

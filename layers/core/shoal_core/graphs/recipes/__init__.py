@@ -10,7 +10,20 @@ from pydantic import BaseModel, ValidationError
 
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.forward import ForwardGraph
-from shoal_core.graphs.recipes import cnn, crnn, fasttext, linear, mlp, resnet, rnn, text_cnn, transformer, vgg
+from shoal_core.graphs.recipes import (
+    autoencoder,
+    cnn,
+    crnn,
+    fasttext,
+    linear,
+    mlp,
+    resnet,
+    rnn,
+    text_cnn,
+    transfer,
+    transformer,
+    vgg,
+)
 from shoal_core.graphs.signature import NetworkSignature
 
 _Config = TypeVar("_Config", bound=BaseModel)
@@ -31,6 +44,7 @@ def _made(
 
 
 _RECIPES: Mapping[str, _Recipe] = {
+    "autoencoder": _made(autoencoder.AutoencoderConfig, autoencoder.build, autoencoder.default_config),
     "cnn": _made(cnn.CnnConfig, cnn.build, cnn.default_config),
     "crnn": _made(crnn.CrnnConfig, crnn.build, crnn.default_config),
     "fasttext": _made(fasttext.FasttextConfig, fasttext.build, fasttext.default_config),
@@ -39,6 +53,7 @@ _RECIPES: Mapping[str, _Recipe] = {
     "resnet": _made(resnet.ResnetConfig, resnet.build, resnet.default_config),
     "rnn": _made(rnn.RnnConfig, rnn.build, rnn.default_config),
     "text-cnn": _made(text_cnn.TextCnnConfig, text_cnn.build, text_cnn.default_config),
+    "transfer": _made(transfer.TransferConfig, transfer.build, transfer.default_config),
     "transformer": _made(transformer.TransformerConfig, transformer.build, transformer.default_config),
     "vgg": _made(vgg.VggConfig, vgg.build, vgg.default_config),
 }
@@ -61,8 +76,21 @@ def build_forward(recipe: str, config: Mapping[str, Any], signature: NetworkSign
     Raises:
         BadConfig: for an unknown recipe, a wrong setting or inputs that the recipe can't take.
     """
+    return _checked(recipe, signature, lambda: _recipe(recipe).build(config, signature, seed))
+
+
+def build_transfer(
+    config: Mapping[str, Any], signature: NetworkSignature, seed: int, tuned: ForwardGraph | None, opset: int
+) -> ForwardGraph:
+    """Build the network of recipe `transfer` on a backbone. Arguments and errors as of `transfer.build`."""
+    made = transfer.TransferConfig.model_validate
+    return _checked("transfer", signature, lambda: transfer.build(made(config), signature, seed, tuned, opset))
+
+
+def _checked(recipe: str, signature: NetworkSignature, build: Callable[[], ForwardGraph]) -> ForwardGraph:
+    """What is built, or `BadConfig` naming the setting that is wrong."""
     try:
-        return _recipe(recipe).build(config, signature, seed)
+        return build()
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(str(part) for part in first["loc"]) or "network"

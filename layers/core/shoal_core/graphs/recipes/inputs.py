@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from onnx import TensorProto
@@ -27,6 +28,8 @@ CATEGORIES = "categories"
 TOKENS = "tokens"
 SEQUENCE = "sequence"
 UNKNOWN_TOKEN = 1
+BagPooling = Literal["mean", "root"]
+"""What a sum of tokens is divided by: their number, or its root, so that many tokens say more than few."""
 
 
 def image_features(network: Network, image: ImageInput) -> str:
@@ -110,13 +113,18 @@ def sequence_features(network: Network, sequence: SequenceInput, embedding_above
     `sequence` float32 [N, T, F], filled, clipped and standardised, with 1 or 0 for missing behind; then `categories`
     int64 [N, T, K] as `category_features` has them.
     """
-    parts: list[str] = []
-    if sequence.columns:
-        raw = network.graph.input(SEQUENCE, TensorProto.FLOAT, (BATCH, sequence.steps, sequence.columns))
-        parts += _number_parts(network, raw, sequence)
+    parts = sequence_numbers(network, sequence)
     if sequence.cardinalities:
         parts += category_features(network, sequence.cardinalities, embedding_above, (sequence.steps,))
     return parts[0] if len(parts) == 1 else network.graph.emit("Concat", *parts, axis=2)
+
+
+def sequence_numbers(network: Network, sequence: SequenceInput) -> list[str]:
+    """`sequence` float32 [N, T, F] as `number_features` has a table's; nothing where it has no numbers."""
+    if not sequence.columns:
+        return []
+    raw = network.graph.input(SEQUENCE, TensorProto.FLOAT, (BATCH, sequence.steps, sequence.columns))
+    return _number_parts(network, raw, sequence)
 
 
 def _number_parts(network: Network, raw: str, columns: NumbersInput | SequenceInput) -> list[str]:
@@ -143,27 +151,44 @@ def _number_parts(network: Network, raw: str, columns: NumbersInput | SequenceIn
 def category_features(
     network: Network, cardinalities: Sequence[int], embedding_above: int, steps: tuple[int, ...] = ()
 ) -> list[str]:
-    """`categories` int64 [N, *steps, K]: one-hot for each small column, a trainable embedding above the bound.
+    """`categories` int64 [N, *steps, K]: one-hot for each small column, a trainable embedding above the bound."""
+    return code_features(network, category_codes(network, cardinalities, steps), cardinalities, embedding_above)
 
-    A code that training didn't know counts as 0, which means missing or unknown.
-    """
+
+def code_features(network: Network, codes: str, cardinalities: Sequence[int], embedding_above: int) -> list[str]:
+    """Codes [..., K] column by column: one-hot up to the bound, a trainable embedding above it."""
+    features = []
+    for column, cardinality in enumerate(cardinalities):
+        code = category_code(network, codes, column)
+        if cardinality > embedding_above:
+            name = f"categories{column}"
+            features.append(network.embedding(code, name, cardinality, embedding_width(cardinality)))
+        else:
+            features.append(one_hot(network, code, cardinality))
+    return features
+
+
+def category_codes(network: Network, cardinalities: Sequence[int], steps: tuple[int, ...] = ()) -> str:
+    """`categories` int64 [N, *steps, K]. A code that training didn't know counts as 0: missing or unknown."""
     graph = network.graph
     raw = graph.input(CATEGORIES, TensorProto.INT64, (BATCH, *steps, len(cardinalities)))
     limits = graph.constant(np.asarray(cardinalities, dtype=np.int64))
     zero = graph.constant(np.asarray(0, dtype=np.int64))
     known = graph.emit("And", graph.emit("GreaterOrEqual", raw, zero), graph.emit("Less", raw, limits))
-    codes = graph.emit("Where", known, raw, zero)
-    features = []
-    for column, cardinality in enumerate(cardinalities):
-        code = graph.emit("Gather", codes, graph.constant(np.asarray(column, dtype=np.int64)), axis=1 + len(steps))
-        if cardinality > embedding_above:
-            name = f"categories{column}"
-            features.append(network.embedding(code, name, cardinality, embedding_width(cardinality)))
-        else:
-            depth = graph.constant(np.asarray(cardinality, dtype=np.int64))
-            off_on = graph.constant(np.asarray([0, 1], dtype=np.float32))
-            features.append(graph.emit("OneHot", code, depth, off_on, axis=-1))
-    return features
+    return graph.emit("Where", known, raw, zero)
+
+
+def category_code(network: Network, codes: str, column: int) -> str:
+    """One column of codes [..., K]: [...]."""
+    graph = network.graph
+    return graph.emit("Gather", codes, graph.constant(np.asarray(column, dtype=np.int64)), axis=graph.rank(codes) - 1)
+
+
+def one_hot(network: Network, code: str, cardinality: int) -> str:
+    """Codes [...] as rows of 0 and a 1: float32 [..., cardinality]."""
+    graph = network.graph
+    depth = graph.constant(np.asarray(cardinality, dtype=np.int64))
+    return graph.emit("OneHot", code, depth, graph.constant(np.asarray([0, 1], dtype=np.float32)), axis=-1)
 
 
 def texts(network: Network, tokens: TokensInput) -> list[Text]:
@@ -186,16 +211,22 @@ def texts(network: Network, tokens: TokensInput) -> list[Text]:
     return found
 
 
-def text_bag(network: Network, text: Text, width: int) -> str:
-    """The mean of the embeddings of a text's tokens, padding left out: [N, width]; zeros for an empty text."""
-    return bag(network, text.ids, text.mask, f"{text.name}.tokens", text.cardinality, width)
+def text_bag(network: Network, text: Text, width: int, pooling: BagPooling = "mean") -> str:
+    """The embeddings of a text's tokens as one, padding left out: [N, width]; zeros for an empty text."""
+    return bag(network, text.ids, text.mask, f"{text.name}.tokens", text.cardinality, width, pooling)
 
 
-def bag(network: Network, ids: str, mask: str, name: str, rows: int, width: int) -> str:
-    """The mean of trainable rows `ids` [N, L] where `mask` [N, L] is 1: [N, width]; zeros where it nowhere is."""
+def bag(network: Network, ids: str, mask: str, name: str, rows: int, width: int, pooling: BagPooling = "mean") -> str:
+    """The sum of trainable rows `ids` [N, L] where `mask` [N, L] is 1, over how many they are or the root of it.
+
+    Returns:
+        [N, width]; zeros where the mask nowhere is.
+    """
     graph = network.graph
     axis = graph.integers(1)
     count = graph.emit("Max", graph.emit("ReduceSum", mask, axis), graph.scalar(1, mask))
+    if pooling == "root":
+        count = graph.emit("Sqrt", count)
     weights = graph.emit("Unsqueeze", graph.emit("Div", mask, count), axis)
     # Next to 0, so that a rare row that was hardly trained says little (as fastText has it).
     rows_of_ids = network.embedding(ids, name, rows, width, spread=1 / width)

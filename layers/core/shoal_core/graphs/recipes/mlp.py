@@ -48,7 +48,9 @@ def build(config: MlpConfig, signature: NetworkSignature, seed: int) -> ForwardG
 
 
 def default_config(signature: NetworkSignature, samples: int) -> MlpConfig:
-    """More units for images and for more samples."""
-    if signature.image is not None or samples > _LARGE_TABLE:
+    """More units for images and for more samples; those of large tables are standardised and added to what they get."""
+    if signature.image is not None:
         return MlpConfig(hidden=(256, 128))
+    if samples > _LARGE_TABLE:
+        return MlpConfig(hidden=(256, 256), layer_norm=True, residual=True)
     return MlpConfig(hidden=(64, 32) if samples < _SMALL_TABLE else (128, 64))

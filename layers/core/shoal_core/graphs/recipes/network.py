@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, ValueInfoProto
 
 from shoal_core.errors import BadNetwork
-from shoal_core.graphs.builder import GraphBuilder
+from shoal_core.graphs.autodiff import trace
+from shoal_core.graphs.builder import OPSET, GraphBuilder
 from shoal_core.graphs.forward import BUFFER, LOGITS, PARAMETER, PREDICTION, ForwardGraph
 from shoal_core.graphs.shapes import product
 from shoal_core.graphs.signature import NetworkSignature, Regression
@@ -26,13 +28,16 @@ class Network:
 
     Args:
         seed: Of the initial parameters; the same seed gives the same bytes.
+        opset: Version of ONNX's standard operator set.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.graph = GraphBuilder(namespace="net")
+    def __init__(self, seed: int, opset: int = OPSET) -> None:
+        self.graph = GraphBuilder(opset, namespace="net")
         self._random = np.random.default_rng(seed)
         self._initial: dict[str, NDArray[Any]] = {}
         self._buffers: dict[str, NDArray[Any]] = {}
+        self._dropouts: list[str] = []
+        self._told: list[ValueInfoProto] = []
 
     def parameter(self, name: str, value: NDArray[Any]) -> str:
         """A trainable tensor, float32."""
@@ -69,6 +74,24 @@ class Network:
         pads = [kernel // 2] * axes + [(kernel - 1) // 2] * axes
         strides: dict[str, Any] = {"strides": [stride] * axes} if stride > 1 else {}
         return self.graph.emit("Conv", *operands, kernel_shape=kernels, pads=pads, **strides)
+
+    def transposed_convolution(self, x: str, name: str, channels: int, kernel: int, sizes: Sequence[int]) -> str:
+        """x [N, C, h, w] to [N, channels, *sizes], sides about twice as long: the way back from a stride of 2."""
+        inputs, axes = self._fixed(x, 1), self.graph.rank(x) - 2
+        kernels = [kernel] * axes
+        # Each output is reached by a quarter of the kernel's elements in two dimensions.
+        weight = self._he((inputs, channels, *kernels), max(1, inputs * kernel**axes // 2**axes))
+        extra = [(self._fixed(x, 2 + axis) - 1) * 2 + kernel - size for axis, size in enumerate(sizes)]
+        pads = [*(more // 2 for more in extra), *(more - more // 2 for more in extra)]
+        return self.graph.emit(
+            "ConvTranspose",
+            x,
+            self.parameter(f"{name}.weight", weight),
+            self.parameter(f"{name}.bias", np.zeros(channels)),
+            kernel_shape=kernels,
+            strides=[2] * axes,
+            pads=pads,
+        )
 
     def recurrence(self, x: str, name: str, cell: Cell, units: int, *, backwards: bool = False) -> str:
         """Hidden states of a recurrent layer over the steps of x [T, N, I]: [T, N, units].
@@ -137,6 +160,23 @@ class Network:
         table = self._random.normal(0, 1 / math.sqrt(width) if spread is None else spread, (rows, width))
         return self.graph.emit("Gather", self.parameter(f"{name}.table", table), codes, axis=0)
 
+    def dropout(self, x: str, share: float) -> str:
+        """x, of which a training step leaves out this share and raises the rest (N. Srivastava et al., 2014)."""
+        if not share:
+            return x
+        dropped = self.graph.emit("Dropout", x, self.graph.constant(np.asarray(share, np.float32)))
+        self._dropouts.append(dropped)
+        return dropped
+
+    def adopt(self, forward: ForwardGraph) -> str:
+        """Make another network this one's front: its inputs, parameters, buffers and nodes; its answer's name."""
+        trace(self.graph, forward.model, ())
+        self._initial |= forward.initial
+        self._buffers |= forward.buffers
+        self._dropouts += forward.dropouts
+        self._told += forward.model.graph.value_info
+        return forward.output
+
     def relu(self, x: str) -> str:
         """max(x, 0)."""
         return self.graph.emit("Relu", x)
@@ -149,10 +189,17 @@ class Network:
     def answer(self, x: str, signature: NetworkSignature) -> ForwardGraph:
         """The last layer, and the finished graph."""
         output = PREDICTION if isinstance(signature.task, Regression) else LOGITS
-        raw = self.dense(x, OUTPUT, signature.outputs, init="glorot")
-        self.graph.output(self.graph.emit("Identity", raw, output=output))
+        return self.finish(self.dense(x, OUTPUT, signature.outputs, init="glorot"), output)
+
+    def finish(self, answer: str, output: str) -> ForwardGraph:
+        """The finished graph, which answers a tensor under the name `output`."""
+        self.graph.output(self.graph.emit("Identity", answer, output=output))
         model = self.graph.build("forward")
-        return ForwardGraph(model, tuple(self._initial), dict(self._initial), dict(self._buffers))
+        # Shapes that a network in front tells, and that can't be told from its nodes.
+        model.graph.value_info.extend(self._told)
+        return ForwardGraph(
+            model, tuple(self._initial), dict(self._initial), dict(self._buffers), tuple(self._dropouts)
+        )
 
     def _he(self, shape: tuple[int, ...], inputs: int) -> NDArray[Any]:
         """He et al. (2015): normal with variance 2 / inputs, right for layers that a ReLU follows."""

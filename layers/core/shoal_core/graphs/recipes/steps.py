@@ -130,7 +130,7 @@ def recurrent(
     if pooling == "last":
         ends = [_last(network, directions[0], lengths)]
         # From the last step to the first: the state is complete at step 0.
-        ends += [_step(network, backwards, 0) for backwards in directions[1:]]
+        ends += [step_of(network, backwards, 0) for backwards in directions[1:]]
         return ends[0] if len(ends) == 1 else graph.emit("Concat", *ends, axis=1)
     states = graph.emit("Transpose", x, perm=[1, 0, 2])
     if pooling == "max" and steps.mask is not None:
@@ -168,7 +168,7 @@ def _lengths(network: Network, steps: Steps) -> str | None:
 def _last(network: Network, states: str, lengths: str | None) -> str:
     """The state after each sample's last step: [N, units] of [T, N, units]."""
     if lengths is None:
-        return _step(network, states, -1)
+        return step_of(network, states, -1)
     graph = network.graph
     turns = graph.shape(states)[0]
     numbers = graph.constant(np.arange(1, int(turns) + 1, dtype=np.int64).reshape(-1, 1))
@@ -177,6 +177,6 @@ def _last(network: Network, states: str, lengths: str | None) -> str:
     return graph.emit("ReduceSum", weighted, graph.integers(0), keepdims=0)
 
 
-def _step(network: Network, states: str, step: int) -> str:
+def step_of(network: Network, states: str, step: int) -> str:
     """One step of [T, N, units]: [N, units]."""
     return network.graph.emit("Gather", states, network.graph.constant(np.asarray(step, dtype=np.int64)), axis=0)

@@ -125,6 +125,19 @@ def _mish(step: Step) -> str:
     return step.emit("Add", t, step.emit("Mul", step.emit("Mul", x, rest), step.emit("Sigmoid", x)))
 
 
+def _thresholded_relu(step: Step) -> str:
+    above = step.emit("Greater", step.x, step.graph.scalar(float(step.attribute("alpha", 1.0)), step.x))
+    return step.emit("Cast", above, to=step.graph.element_type(step.x))
+
+
+def _shrink(step: Step) -> str:
+    """1 outside of -lambd to lambd."""
+    outside = step.emit(
+        "Greater", step.emit("Abs", step.x), step.graph.scalar(float(step.attribute("lambd", 0.5)), step.x)
+    )
+    return step.emit("Cast", outside, to=step.graph.element_type(step.x))
+
+
 def _prelu(step: Step) -> Sequence[Gradient | None]:
     graph, slope = step.graph, step.node.inputs[1]
 
@@ -150,10 +163,12 @@ _DERIVATIVES: dict[str, Callable[[Step], str]] = {
     "Mish": _mish,
     "Relu": lambda step: positive(step.graph, step.y),
     "Selu": _selu,
+    "Shrink": _shrink,
     "Sigmoid": _sigmoid,
     "Softplus": _softplus,
     "Softsign": _softsign,
     "Tanh": _tanh,
+    "ThresholdedRelu": _thresholded_relu,
 }
 
 RULES: dict[str, Rule] = {

@@ -8,8 +8,9 @@ swapped.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from shoal_core.graphs.rules.blocked import input_gradient, weight_gradient
 from shoal_core.graphs.rules.rule import Gradient, Rule, Step
 from shoal_core.graphs.rules.windows import Window
 from shoal_core.graphs.shapes import Shape, product
@@ -26,8 +27,8 @@ def _conv(step: Step) -> Sequence[Gradient | None]:
         raise step.unsupported(f"has a kernel of unknown size {weight_shape}")
     window = Window.of(step, kernel)
     return [
-        lambda: _input_gradient(step, window),
-        lambda: _weight_gradient(step, window),
+        lambda: input_gradient(step, window) or _input_gradient(step, window),
+        lambda: weight_gradient(step, window) or _weight_gradient(step, window),
         lambda: graph.emit("ReduceSum", step.gradient, graph.integers(0, *range(2, graph.rank(step.y))), keepdims=0),
     ]
 
@@ -57,7 +58,7 @@ def _weight_gradient(step: Step, window: Window) -> str:
     places = math.prod(window.outputs)
     slices = _shifted_inputs(step, window)
     if channels <= _FEW_CHANNELS:
-        total = _stacked_product(step, slices, groups, outputs, channels, places)
+        total = _stacked_product(step, list(slices), groups, outputs, channels, places)
         return graph.reshape_like(total, weight)
     # With many channels on few places the batch joins the inner axis, at the price of transposing both operands.
     joined = groups == 1 and outputs * channels > places * (outputs + channels)
@@ -69,7 +70,7 @@ def _weight_gradient(step: Step, window: Window) -> str:
     return graph.reshape_like(graph.emit("Concat", *parts, axis=2), weight)
 
 
-def _shifted_inputs(step: Step, window: Window) -> list[str]:
+def _shifted_inputs(step: Step, window: Window) -> Iterator[str]:
     """For each element of the kernel, the part of the padded input that it is multiplied with: [N, C, *outputs]."""
     graph = step.graph
     batch, channels = graph.shape(step.x)[:2]
@@ -79,12 +80,11 @@ def _shifted_inputs(step: Step, window: Window) -> list[str]:
         pads = graph.integers(0, 0, *window.before, 0, 0, *window.after)
         padded = graph.refine(graph.emit("Pad", step.x, pads), (batch, channels, *window.padded))
     if math.prod(window.kernel) == math.prod(window.strides) == 1:
-        return [padded]
+        yield padded
+        return
     strides = graph.integers(*window.strides)
-    return [
-        graph.emit("Slice", padded, graph.integers(*tap), graph.integers(*window.ends(tap)), axes, strides)
-        for tap in window.taps()
-    ]
+    for tap in window.taps():
+        yield graph.emit("Slice", padded, graph.integers(*tap), graph.integers(*window.ends(tap)), axes, strides)
 
 
 def _grouped(groups: int, batch: Shape, *rest: int) -> Shape:

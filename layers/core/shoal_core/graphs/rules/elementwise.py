@@ -152,17 +152,49 @@ def _extreme(step: Step) -> Sequence[Gradient | None]:
     return [partial(gradient, index) for index in range(len(step.node.inputs))]
 
 
+def _mod(step: Step) -> Sequence[Gradient | None]:
+    """a - b trunc(a / b), the remainder of C's fmod: the only one that ONNX has for floats."""
+
+    def of_divisor() -> str:
+        whole = step.emit("Div", step.emit("Sub", step.y, step.x), step.node.inputs[1])
+        return step.to_input(step.emit("Mul", step.gradient, step.emit("Round", whole)), 1)
+
+    return [lambda: step.to_input(step.gradient, 0), of_divisor]
+
+
+def _one_and_square(step: Step, of: str, sign: int) -> str:
+    """1 + of^2, or 1 - of^2."""
+    return step.emit("Add" if sign > 0 else "Sub", step.graph.scalar(1, of), step.emit("Mul", of, of))
+
+
+def _over_root(step: Step, sign: int) -> str:
+    """1 / sqrt(1 + x^2), or 1 / sqrt(1 - x^2)."""
+    return step.emit("Reciprocal", step.emit("Sqrt", _one_and_square(step, step.x, sign)))
+
+
+def _acosh(step: Step) -> str:
+    less = step.emit("Sub", step.emit("Mul", step.x, step.x), step.graph.scalar(1, step.x))
+    return step.emit("Reciprocal", step.emit("Sqrt", less))
+
+
 def _reciprocal(step: Step) -> str:
     return step.emit("Neg", step.emit("Mul", step.y, step.y))
 
 
 RULES: dict[str, Rule] = {
     "Abs": unary(lambda step: step.emit("Sign", step.x)),
+    "Acos": unary(lambda step: step.emit("Neg", _over_root(step, -1))),
+    "Acosh": unary(_acosh),
     "Add": _add,
+    "Asin": unary(lambda step: _over_root(step, -1)),
+    "Asinh": unary(lambda step: _over_root(step, 1)),
+    "Atan": unary(lambda step: step.emit("Reciprocal", _one_and_square(step, step.x, 1))),
+    "Atanh": unary(lambda step: step.emit("Reciprocal", _one_and_square(step, step.x, -1))),
     "Cast": _cast,
     "CastLike": lambda step: [*_cast(step), None],
     "Clip": _clip,
     "Cos": unary(lambda step: step.emit("Neg", step.emit("Sin", step.x))),
+    "Cosh": unary(lambda step: step.emit("Sinh", step.x)),
     "Div": _div,
     "Dropout": _dropout,
     "Exp": unary(lambda step: step.y),
@@ -171,13 +203,16 @@ RULES: dict[str, Rule] = {
     "Max": _extreme,
     "Mean": _mean,
     "Min": _extreme,
+    "Mod": _mod,
     "Mul": _mul,
     "Neg": _neg,
     "Pow": _pow,
     "Reciprocal": unary(_reciprocal),
     "Sin": unary(lambda step: step.emit("Cos", step.x)),
+    "Sinh": unary(lambda step: step.emit("Cosh", step.x)),
     "Sqrt": _sqrt,
     "Sub": _sub,
     "Sum": _sum,
+    "Tan": unary(lambda step: _one_and_square(step, step.y, 1)),
     "Where": _where,
 }

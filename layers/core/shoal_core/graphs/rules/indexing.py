@@ -5,9 +5,8 @@ ScatterElements adds in the order of its indices (ScatterND may add in parallel)
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
-
-from onnx import TensorProto
 
 from shoal_core.graphs.rules.rule import Gradient, Rule, Step
 from shoal_core.graphs.rules.shape import positions, scatter_flat
@@ -38,6 +37,14 @@ def _gather_nd(step: Step) -> Sequence[Gradient | None]:
     def gradient() -> str:
         batch = int(step.attribute("batch_dims", 0))
         chosen = step.emit("GatherND", positions(step.graph, step.x), step.node.inputs[1], batch_dims=batch)
+        return scatter_flat(step, chosen, step.gradient)
+
+    return [gradient, None]
+
+
+def _compress(step: Step) -> Sequence[Gradient | None]:
+    def gradient() -> str:
+        chosen = step.emit("Compress", positions(step.graph, step.x), step.node.inputs[1], **step.node.attributes)
         return scatter_flat(step, chosen, step.gradient)
 
     return [gradient, None]
@@ -110,20 +117,6 @@ def _space_to_depth(step: Step) -> Sequence[Gradient | None]:
     return [gradient]
 
 
-def _resize(step: Step) -> Sequence[Gradient | None]:
-    mode = step.attribute("mode", "nearest")
-    if mode != "nearest":
-        raise step.unsupported(f"interpolates in mode {mode!r}")
-
-    def gradient() -> str:
-        # The same resize of the elements' positions tells which one each output was copied from.
-        numbers = step.emit("Cast", positions(step.graph, step.x), to=TensorProto.INT32)
-        copied = step.emit("Resize", numbers, *step.node.inputs[1:], **step.node.attributes)
-        return scatter_flat(step, step.emit("Cast", copied, to=TensorProto.INT64), step.gradient)
-
-    return [gradient, None, None, None]
-
-
 def _reverse_sequence(step: Step) -> Sequence[Gradient | None]:
     # Turning a part around twice leaves it as it was.
     return [lambda: step.emit("ReverseSequence", step.gradient, step.node.inputs[1], **step.node.attributes), None]
@@ -159,18 +152,27 @@ def _einsum(step: Step) -> Sequence[Gradient | None]:
 
 
 def _labels(step: Step) -> tuple[list[str], str]:
-    """The labels of each operand, and of the output."""
+    """The labels of each operand, and of the output; an ellipsis becomes labels that the equation doesn't use."""
     equation = str(step.attribute("equation")).replace(" ", "")
     left, arrow, output = equation.partition("->")
     operands = left.split(",")
-    if "." in equation or any(len(set(operand)) < len(operand) for operand in operands):
-        raise step.unsupported(f"has an ellipsis or a repeated label in its equation {equation!r}")
+    ranks = [step.graph.rank(name) for name in step.node.inputs]
+    hidden = [
+        rank - len(labels.replace("...", "")) if "..." in labels else 0
+        for labels, rank in zip(operands, ranks, strict=True)
+    ]
+    unused = "".join(letter for letter in string.ascii_letters if letter not in equation)[: max(hidden)]
+    operands = [
+        labels.replace("...", unused[len(unused) - count :]) for labels, count in zip(operands, hidden, strict=True)
+    ]
+    if any(len(set(labels)) < len(labels) for labels in operands):
+        raise step.unsupported(f"has a repeated label in an operand of its equation {equation!r}")
     if not arrow:
-        joined = left.replace(",", "")
-        output = "".join(sorted(label for label in set(joined) if joined.count(label) == 1))
+        joined = left.replace(",", "").replace(".", "")
+        output = unused + "".join(sorted(label for label in set(joined) if joined.count(label) == 1))
     if _broadcasts(step, operands):
         raise step.unsupported(f"repeats an operand along a label of {equation!r}")
-    return operands, output
+    return operands, output.replace("...", unused)
 
 
 def _broadcasts(step: Step, operands: Sequence[str]) -> bool:
@@ -183,12 +185,12 @@ def _broadcasts(step: Step, operands: Sequence[str]) -> bool:
 
 
 RULES: dict[str, Rule] = {
+    "Compress": _compress,
     "CumSum": _cum_sum,
     "DepthToSpace": _depth_to_space,
     "Einsum": _einsum,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
-    "Resize": _resize,
     "ReverseSequence": _reverse_sequence,
     "ScatterElements": _scatter("GatherElements"),
     "ScatterND": _scatter("GatherND"),

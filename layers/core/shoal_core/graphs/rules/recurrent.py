@@ -1,8 +1,8 @@
-"""Gradients of LSTM, GRU and RNN, in one or two directions.
+"""Gradients of recurrent operators, in one or two directions: what they share, and those of GRU and RNN.
 
-The forward node stays the runtime's own kernel. From its output, which holds every hidden state, all gates are computed
-again by one matrix product over all steps; only what really goes from step to step runs in a loop (`Scan`), and the
-weights' gradients are again one product each.
+The forward node stays the runtime's own kernel, except an LSTM's (`rules/lstm.py`). From its output, which holds every
+hidden state, all gates are computed again by one matrix product over all steps; only what really goes from step to step
+runs in a loop, and the weights' gradients are again one product each.
 
 In ONNX's words: X [T, N, I], W [D, G H, I], R [D, G H, H], B [D, 2 G H], states [D, N, H]; gates of LSTM i o f c, of
 GRU z r h.
@@ -17,7 +17,8 @@ from functools import partial
 from onnx import NodeProto
 
 from shoal_core.graphs.builder import GraphBuilder
-from shoal_core.graphs.rules.rule import Gradient, Rule, Step
+from shoal_core.graphs.loops import loop
+from shoal_core.graphs.rules.rule import Gradient, Node, Rule, Step
 from shoal_core.graphs.rules.sequences import (
     cut_gates,
     cut_halves,
@@ -30,21 +31,25 @@ from shoal_core.graphs.rules.sequences import (
 from shoal_core.graphs.shapes import Shape
 
 _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+REVERSES = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+"""For each direction of a node whether it runs from the last step to the first."""
 _W, _R, _B, _LENGTHS, _H0, _C0, _PEEPHOLES = range(1, 8)
 
 
 @dataclass(frozen=True)
-class _Direction:
+class Direction:
     """One direction of a recurrent node, first axis D taken away.
 
     Attributes:
         before: The hidden state that each step starts from, [T, N, H].
+        index: Which of the node's directions it is.
         first_cell: LSTM: the cell state before the first step, [N, H].
         last: Gradient of the state after the last step, [N, H]; `last_cell` the same for LSTM's cell.
         outer: Gradient of each step's output, [T, N, H].
     """
 
     step: Step
+    index: int
     backwards: bool
     w: str
     r: str
@@ -59,6 +64,7 @@ class _Direction:
 
     @property
     def graph(self) -> GraphBuilder:
+        """Where gradients are emitted."""
         return self.step.graph
 
     def gates(self, x: str, weight: str, bias: str) -> list[str]:
@@ -69,7 +75,7 @@ class _Direction:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """Gradients of one direction: of the input's part and the state's part of the gates before their activation,
     [T, N, G H] each, what `r` was multiplied with where it wasn't the state, and of the first states."""
 
@@ -86,12 +92,13 @@ def keep_states(graph: GraphBuilder, node: NodeProto) -> None:
         node.output[0] = graph.new_output("states")
 
 
-def _recurrent(core: Callable[[_Direction], _Found], step: Step) -> Sequence[Gradient | None]:
+def recurrent(core: Callable[[Direction], Found], step: Step) -> Sequence[Gradient | None]:
+    """The rule of a recurrent operator, from what finds the gates' gradients in one direction."""
     _require_plain(step)
     graph, node = step.graph, step.node
-    results: list[tuple[_Direction, _Found]] = []
+    results: list[tuple[Direction, Found]] = []
 
-    def found() -> list[tuple[_Direction, _Found]]:
+    def found() -> list[tuple[Direction, Found]]:
         # Emitted once, whichever gradient is asked for first.
         if not results:
             results.extend((direction, core(direction)) for direction in _directions(step))
@@ -126,29 +133,31 @@ def _recurrent(core: Callable[[_Direction], _Found], step: Step) -> Sequence[Gra
 
 
 def _require_plain(step: Step) -> None:
-    node = step.node
-    directions = 2 if step.attribute("direction", "forward") == "bidirectional" else 1
+    for why in oddities(step.node):
+        raise step.unsupported(why)
+
+
+def oddities(node: Node) -> list[str]:
+    """What a recurrent node does that there is no gradient of, in words."""
+    usual = _ACTIVATIONS[node.operator] * len(REVERSES[node.attributes.get("direction", "forward")])
     activations = [
-        name.decode() if isinstance(name, bytes) else name
-        for name in step.attribute("activations", _ACTIVATIONS[node.operator] * directions)
+        name.decode() if isinstance(name, bytes) else name for name in node.attributes.get("activations", usual)
     ]
-    refused = [
+    found = [
         ("has sequence lengths", node.has_input(_LENGTHS)),
         ("has peepholes", node.has_input(_PEEPHOLES)),
-        ("has other activations than the default", activations != _ACTIVATIONS[node.operator] * directions),
-        ("clips its gates", step.attribute("clip") is not None),
-        ("couples its input and forget gates", bool(step.attribute("input_forget", 0))),
-        ("has the batch first (layout 1)", bool(step.attribute("layout", 0))),
+        ("has other activations than the default", activations != usual),
+        ("clips its gates", node.attributes.get("clip") is not None),
+        ("couples its input and forget gates", bool(node.attributes.get("input_forget", 0))),
+        ("has the batch first (layout 1)", bool(node.attributes.get("layout", 0))),
     ]
-    for why, wrong in refused:
-        if wrong:
-            raise step.unsupported(why)
+    return [why for why, wrong in found if wrong]
 
 
-def _directions(step: Step) -> list[_Direction]:
+def _directions(step: Step) -> list[Direction]:
     graph, node = step.graph, step.node
     kind = step.attribute("direction", "forward")
-    reverses = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[kind]
+    reverses = REVERSES[kind]
     y_shape = graph.shape(step.y)
     turns, _, batch, hidden = y_shape
     if not isinstance(hidden, int):
@@ -175,8 +184,9 @@ def _directions(step: Step) -> list[_Direction]:
         output = graph.refine(pick(graph, step.y, index, axis=1), shape)
         outer = step.gradients[0]
         directions.append(
-            _Direction(
+            Direction(
                 step=step,
+                index=index,
                 backwards=backwards,
                 w=pick(graph, node.inputs[_W], index),
                 r=r,
@@ -193,61 +203,7 @@ def _directions(step: Step) -> list[_Direction]:
     return directions
 
 
-def _lstm(direction: _Direction) -> _Found:
-    graph = direction.graph
-    one = graph.scalar(1, direction.r)
-    bias = graph.emit("Add", direction.bias_w, direction.bias_r)
-    inside = zip(
-        direction.gates(direction.step.x, direction.w, bias),
-        direction.gates(direction.before, direction.r, graph.scalar(0, direction.r)),
-        strict=True,
-    )
-    raw = [graph.emit("Add", a, b) for a, b in inside]
-    i, o, f = (graph.emit("Sigmoid", gate) for gate in raw[:3])
-    g = graph.emit("Tanh", raw[3])
-
-    def cell(inner: GraphBuilder, carried: Sequence[str], parts: Sequence[str]) -> tuple[list[str], list[str]]:
-        new = inner.emit("Add", inner.emit("Mul", parts[0], carried[0]), parts[1])
-        return [new], [new]
-
-    _, (cells,) = graph.scan(cell, [direction.first_cell], [f, graph.emit("Mul", i, g)], direction.backwards)
-    cells_before = shifted(graph, cells, direction.first_cell, direction.backwards)
-    bounded = graph.emit("Tanh", cells)
-
-    def slope(*factors: str) -> str:
-        result = factors[0]
-        for factor in factors[1:]:
-            result = graph.emit("Mul", result, factor)
-        return result
-
-    def less(value: str) -> str:
-        return graph.emit("Sub", one, value)
-
-    to_cell = slope(o, less(graph.emit("Mul", bounded, bounded)))
-    to_gates = graph.emit(
-        "Concat",
-        slope(g, i, less(i)),
-        slope(bounded, o, less(o)),
-        slope(cells_before, f, less(f)),
-        slope(i, less(graph.emit("Mul", g, g))),
-        axis=-1,
-    )
-
-    def back(inner: GraphBuilder, carried: Sequence[str], parts: Sequence[str]) -> tuple[list[str], list[str]]:
-        outer, along, gates, forget = parts
-        of_hidden = inner.emit("Add", carried[0], outer)
-        of_cell = inner.emit("Add", carried[1], inner.emit("Mul", of_hidden, along))
-        whole = inner.emit("Concat", of_cell, of_hidden, of_cell, of_cell, axis=-1)
-        of_gates = inner.emit("Mul", whole, gates)
-        return [inner.emit("MatMul", of_gates, direction.r), inner.emit("Mul", of_cell, forget)], [of_gates]
-
-    (first, first_cell), (of_gates,) = graph.scan(
-        back, [direction.last, direction.last_cell], [direction.outer, to_cell, to_gates, f], not direction.backwards
-    )
-    return _Found(of_gates, of_gates, first, first_cell)
-
-
-def _rnn(direction: _Direction) -> _Found:
+def _rnn(direction: Direction) -> Found:
     graph = direction.graph
     hidden = graph.emit(
         "Tanh",
@@ -263,8 +219,8 @@ def _rnn(direction: _Direction) -> _Found:
         of_gates = inner.emit("Mul", inner.emit("Add", carried[0], parts[0]), parts[1])
         return [inner.emit("MatMul", of_gates, direction.r)], [of_gates]
 
-    (first,), (of_gates,) = graph.scan(back, [direction.last], [direction.outer, slope], not direction.backwards)
-    return _Found(of_gates, of_gates, first)
+    (first,), (of_gates,) = loop(graph, back, [direction.last], [direction.outer, slope], not direction.backwards)
+    return Found(of_gates, of_gates, first)
 
 
 @dataclass(frozen=True)
@@ -278,7 +234,7 @@ class _GruGates:
     r_slope: str
 
 
-def _gru_gates(direction: _Direction, z: str, r: str, new: str) -> _GruGates:
+def _gru_gates(direction: Direction, z: str, r: str, new: str) -> _GruGates:
     graph = direction.graph
     one = graph.scalar(1, z)
     keep = graph.emit("Sub", one, z)
@@ -292,7 +248,7 @@ def _gru_gates(direction: _Direction, z: str, r: str, new: str) -> _GruGates:
     )
 
 
-def _gru(direction: _Direction) -> _Found:
+def _gru(direction: Direction) -> Found:
     graph = direction.graph
     inputs = direction.gates(direction.step.x, direction.w, direction.bias_w)
     states = direction.gates(direction.before, direction.r, direction.bias_r)
@@ -310,7 +266,7 @@ def _gru(direction: _Direction) -> _Found:
     return _gru_reset_before(direction, _gru_gates(direction, z, r, new), reset)
 
 
-def _gru_reset_after(direction: _Direction, gates: _GruGates, linear: str) -> _Found:
+def _gru_reset_after(direction: Direction, gates: _GruGates, linear: str) -> Found:
     """The reset gate multiplies the state's product with `r` (cuDNN's and PyTorch's GRU)."""
     graph = direction.graph
     to_r = graph.emit("Mul", graph.emit("Mul", gates.to_new, linear), gates.r_slope)
@@ -323,15 +279,15 @@ def _gru_reset_after(direction: _Direction, gates: _GruGates, linear: str) -> _F
         passed = inner.emit("Mul", of_hidden, z)
         return [inner.emit("Add", inner.emit("MatMul", of_states, direction.r), passed)], [of_hidden, of_states]
 
-    (first,), (of_hidden, of_states) = graph.scan(
-        back, [direction.last], [direction.outer, to_states, gates.z], not direction.backwards
+    (first,), (of_hidden, of_states) = loop(
+        graph, back, [direction.last], [direction.outer, to_states, gates.z], not direction.backwards
     )
     slopes = (gates.to_z, to_r, gates.to_new)
     of_inputs = graph.emit("Concat", *(graph.emit("Mul", of_hidden, slope) for slope in slopes), axis=-1)
-    return _Found(of_inputs, of_states, first)
+    return Found(of_inputs, of_states, first)
 
 
-def _gru_reset_before(direction: _Direction, gates: _GruGates, reset: str) -> _Found:
+def _gru_reset_before(direction: Direction, gates: _GruGates, reset: str) -> Found:
     """The reset gate multiplies the state before its product with `r` (the original GRU, ONNX's default)."""
     graph = direction.graph
     to_r = graph.emit("Mul", direction.before, gates.r_slope)
@@ -349,11 +305,11 @@ def _gru_reset_before(direction: _Direction, gates: _GruGates, reset: str) -> _F
         return [total], [inner.emit("Concat", of_z, of_r, of_new, axis=-1)]
 
     scanned = [direction.outer, gates.to_new, gates.to_z, to_r, gates.z, gates.r]
-    (first,), (of_gates,) = graph.scan(back, [direction.last], scanned, not direction.backwards)
-    return _Found(of_gates, of_gates, first, multiplied=(reset,))
+    (first,), (of_gates,) = loop(graph, back, [direction.last], scanned, not direction.backwards)
+    return Found(of_gates, of_gates, first, multiplied=(reset,))
 
 
-def _recurrence_gradient(direction: _Direction, found: _Found) -> str:
+def _recurrence_gradient(direction: Direction, found: Found) -> str:
     graph = direction.graph
     if not found.multiplied:
         return product_over_steps(graph, found.states, direction.before)
@@ -364,7 +320,6 @@ def _recurrence_gradient(direction: _Direction, found: _Found) -> str:
 
 
 RULES: dict[str, Rule] = {
-    "GRU": partial(_recurrent, _gru),
-    "LSTM": partial(_recurrent, _lstm),
-    "RNN": partial(_recurrent, _rnn),
+    "GRU": partial(recurrent, _gru),
+    "RNN": partial(recurrent, _rnn),
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from shoal_core.graphs.rules.rule import Gradient, Rule, Step, normalised
 
 
@@ -63,13 +65,19 @@ def _extreme_slope(step: Step, y: str) -> str:
     return graph.emit("Div", reached, graph.emit("ReduceSum", reached, graph.integers(*_axes(step)), keepdims=1))
 
 
+def _direction(step: Step, y: str) -> str:
+    """x over its norm, and 0 where that is 0, as in PyTorch."""
+    least = step.graph.scalar(float(np.finfo(step.graph.dtype(step.x)).tiny), step.x)
+    return step.emit("Div", step.x, step.emit("Max", y, least))
+
+
 def _doubled(step: Step, _: str) -> str:
     return step.emit("Mul", step.x, step.graph.scalar(2, step.x))
 
 
 RULES: dict[str, Rule] = {
     "ReduceL1": _by_slope(lambda step, _: step.emit("Sign", step.x)),
-    "ReduceL2": _by_slope(lambda step, y: step.emit("Div", step.x, y)),
+    "ReduceL2": _by_slope(_direction),
     "ReduceLogSum": _by_slope(lambda step, y: step.emit("Exp", step.emit("Neg", y))),
     "ReduceLogSumExp": _by_slope(lambda step, y: step.emit("Exp", step.emit("Sub", step.x, y))),
     "ReduceMax": _by_slope(_extreme_slope),

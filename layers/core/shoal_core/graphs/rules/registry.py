@@ -13,12 +13,16 @@ from shoal_core.graphs.rules import (
     elementwise,
     indexing,
     linear,
+    lstm,
     normalization,
     pooling,
+    ranges,
     recurrent,
     reduction,
+    resizing,
     shape,
     softmax,
+    transposed,
 )
 from shoal_core.graphs.rules.rule import Rule
 
@@ -26,14 +30,14 @@ FAMILIES: Mapping[str, Mapping[str, Rule]] = {
     "Element by element": elementwise.RULES,
     "Activations": activations.RULES,
     "Matrix products": linear.RULES,
-    "Convolution": convolution.RULES,
+    "Convolution": {**convolution.RULES, **transposed.RULES},
     "Pooling": pooling.RULES,
-    "Normalisation": normalization.RULES,
+    "Normalisation": {**normalization.RULES, **ranges.RULES},
     "Softmax": softmax.RULES,
-    "Recurrence": recurrent.RULES,
+    "Recurrence": {**recurrent.RULES, **lstm.RULES},
     "Reductions": reduction.RULES,
     "Shapes": shape.RULES,
-    "Indices and rearrangement": indexing.RULES,
+    "Indices and rearrangement": {**indexing.RULES, **resizing.RULES},
 }
 
 RULES: Mapping[str, Rule] = {operator: rule for rules in FAMILIES.values() for operator, rule in rules.items()}
@@ -53,10 +57,16 @@ WITHOUT_GRADIENT = frozenset(
         "And",
         "ArgMax",
         "ArgMin",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
         "Ceil",
         "Constant",
         "ConstantOfShape",
         "Equal",
+        "EyeLike",
         "Floor",
         "Greater",
         "GreaterOrEqual",
@@ -76,6 +86,23 @@ WITHOUT_GRADIENT = frozenset(
         "Xor",
     }
 )
+
+# What can't be in a trainable network, on whichever path, and why.
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(("If", "Loop", "Scan"), "is control flow with graphs of its own"),
+    **dict.fromkeys(
+        (
+            "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceAt",
+            "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap",
+            "SplitToSequence",
+        ),
+        "works on a sequence of tensors, not on one",
+    ),
+    **dict.fromkeys(
+        ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        "draws random numbers, so no two runs would train alike",
+    ),
+}  # fmt: skip
 
 
 def supported_operators() -> tuple[str, ...]:

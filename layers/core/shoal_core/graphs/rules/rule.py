@@ -14,6 +14,8 @@ from shoal_core.errors import UnsupportedOperator
 from shoal_core.graphs.builder import GraphBuilder
 from shoal_core.graphs.shapes import Shape
 
+# Just below the largest float32.
+_STEEP = 3e38
 # Emits the gradient of one input and returns its name. It is only called where that gradient is needed.
 Gradient = Callable[[], str]
 
@@ -129,6 +131,9 @@ def normalised(axis: int, rank: int) -> int:
 
 def positive(graph: GraphBuilder, x: str) -> str:
     """1 where x > 0, else 0, in x's element type. Multiplying by it is faster on CPU than `Where`."""
+    if graph.dtype(x) == np.float32:
+        # max(0, min(1, 3e38 x)) in one pass: 0 or 1 for every float32 but those below 4e-39, which have lost digits.
+        return graph.emit("HardSigmoid", x, alpha=_STEEP, beta=0.0)
     return graph.emit("Cast", graph.emit("Greater", x, graph.scalar(0, x)), to=graph.element_type(x))
 
 

@@ -124,11 +124,11 @@ def scatter_flat(step: Step, places: str, gradient: str) -> str:
 
 
 def _pad(step: Step) -> Sequence[Gradient | None]:
-    mode = step.attribute("mode", "constant")
-    if mode != "constant":
-        raise step.unsupported(f"pads in mode {mode!r}")
-
     def gradient() -> str:
+        if step.attribute("mode", "constant") != "constant":
+            # Elements were copied: padding their positions tells from where.
+            copied = step.emit("Pad", positions(step.graph, step.x), *step.node.inputs[1:], **step.node.attributes)
+            return scatter_flat(step, copied, step.gradient)
         # A negative pad crops, so the opposite pads undo it.
         pads = step.emit("Neg", step.node.inputs[1])
         axes = [step.node.inputs[3]] if step.node.has_input(3) else []

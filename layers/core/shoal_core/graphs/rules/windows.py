@@ -70,6 +70,17 @@ class Window:
         ]
 
     @property
+    def turned_pads(self) -> list[int]:
+        """Pads of the convolution with the turned kernel that gives the input's gradient, for strides of 1."""
+        reaches = [dilation * (width - 1) for width, dilation in zip(self.kernel, self.dilations, strict=True)]
+        before = [reach - pad for reach, pad in zip(reaches, self.before, strict=True)]
+        after = [
+            size - output + reach - pad
+            for size, output, reach, pad in zip(self.sizes, self.outputs, reaches, before, strict=True)
+        ]
+        return [*before, *after]
+
+    @property
     def padded(self) -> tuple[int, ...]:
         """Spatial sizes with the padding."""
         return tuple(

@@ -54,7 +54,8 @@ class AnswerFile:
     @property
     def types(self) -> str:
         """Its columns, as DuckDB's `read_csv` takes them."""
-        kinds = {name: "VARCHAR" if name in self._columns.texts else "DOUBLE" for name in self._columns.names}
+        kinds = dict.fromkeys(self._columns.names, "DOUBLE")
+        kinds |= dict.fromkeys(self._columns.texts, "VARCHAR") | dict.fromkeys(self._columns.flags, "BOOLEAN")
         return "{" + ", ".join(f"{_text(name)}: '{kind}'" for name, kind in kinds.items()) + "}"
 
 

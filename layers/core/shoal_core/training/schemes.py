@@ -1,0 +1,157 @@
+"""How workers share a run: which scheme, with which rounds, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shoal_core.data.config import DatasetConfig, TrainingConfig
+from shoal_core.data.config_types import Compression, Scheme
+from shoal_core.errors import BadConfig
+
+if TYPE_CHECKING:  # which are made with what is decided here
+    from shoal_core.training.settings import TrainingSettings
+
+OUTER_LEARNING_RATE, OUTER_MOMENTUM = 0.7, 0.6
+"""Of `diloco`, where none are asked for: docs/decisions/2026-11-21-three-schemes.md."""
+MAX_BATCH_SIZE = 8192
+SLOWDOWN = 1.1
+"""How much longer a run may take by synchronous steps for `auto` to choose them."""
+
+# "Roughly 100-200 milliseconds" for small objects and first bytes:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html (November 2026). One function's
+# network isn't documented; 75 MB/s (600 Mbit/s) is assumed.
+S3_LATENCY, S3_BANDWIDTH = 0.15, 75e6
+# Step Functions and the invocation of a function between two tasks: measured on the embedded cloud (30 ms a task).
+TASK_SECONDS = 0.03
+_BYTES: Mapping[Compression, float] = {"none": 4.0, "bf16": 2.0, "int8": 1.0}
+# Forward alone, of a step that goes forward once and back twice.
+_SCORING = 1 / 3
+
+
+@dataclass(frozen=True)
+class RoundCost:
+    """What a round costs beside its steps.
+
+    Attributes:
+        checkpoint: Bytes that each worker and the merge read, and the merge writes.
+        update: Bytes that each worker writes and the merge reads.
+        scoring: Seconds of scoring the validation samples.
+    """
+
+    checkpoint: float
+    update: float
+    scoring: float
+
+    def seconds(self, workers: int) -> float:
+        """Of one round: two tasks one after the other, whose objects are moved one after the other."""
+        moved = [self.checkpoint, self.update, self.checkpoint, *[self.update] * workers, self.checkpoint]
+        return 2 * TASK_SECONDS + sum(S3_LATENCY + size / S3_BANDWIDTH for size in moved) + self.scoring
+
+
+@dataclass(frozen=True)
+class OuterStep:
+    """Learning rate and momentum of the step from a checkpoint to the average of what workers made of it."""
+
+    learning_rate: float
+    momentum: float
+
+
+def asked_scheme(training: TrainingConfig, workers: int, warnings: list[str]) -> Scheme:
+    """The scheme that a run is planned by; `auto` is `local` until the network is known.
+
+    One worker exchanges nothing: whatever is asked for, it takes its steps.
+    """
+    asked = training.scheme
+    if asked is None or asked == "auto":
+        return "local"
+    if workers == 1 and asked != "local":
+        warnings.append(f"training.scheme: {asked} isn't used: one worker has nobody to exchange with.")
+        return "local"
+    return asked
+
+
+def outer_step(training: TrainingConfig, scheme: Scheme) -> OuterStep:
+    """What the merge makes of the average; the average itself for all schemes but `diloco`."""
+    if scheme != "diloco":
+        return OuterStep(1.0, 0.0)
+    rate, momentum = training.outer_learning_rate, training.outer_momentum
+    return OuterStep(OUTER_LEARNING_RATE if rate is None else rate, OUTER_MOMENTUM if momentum is None else momentum)
+
+
+def stepwise_batch(
+    config: DatasetConfig, samples: int, epochs: int, batch_size: int, workers: int, most_rounds: int
+) -> int:
+    """The batch size with which a run's epochs fit its rounds, of one step each.
+
+    Args:
+        config: What was asked for.
+        samples: For training.
+        epochs: The run's.
+        batch_size: Asked for, or the usual one: kept where it fits.
+        workers: The run's.
+        most_rounds: That a run may have.
+
+    Raises:
+        BadConfig: The batch size that was asked for doesn't fit, or none does.
+    """
+    limit = config.rounds or most_rounds
+    steps = math.ceil(epochs * samples / (batch_size // workers * workers))
+    if steps <= limit:
+        return batch_size
+    needed = math.ceil(math.ceil(epochs * samples / limit) / workers) * workers
+    if config.training.batch_size is None and needed <= min(samples, MAX_BATCH_SIZE):
+        return needed
+    raise BadConfig(
+        f"dataset.yaml: training.scheme: synchronous takes one step a round; {epochs} epochs over {samples:,} samples "
+        f"in batches of {batch_size:,} are {steps:,} steps, and {limit:,} rounds are what there may be.",
+        f"Raise training.batch_size to {needed:,}, lower training.epochs, leave `rounds` out, or use local or diloco.",
+    )
+
+
+def choose_scheme(
+    settings: TrainingSettings,
+    samples: int,
+    validation: int,
+    *,
+    parameters: int,
+    slots: int,
+    sample_seconds: float,
+    most_rounds: int,
+) -> tuple[Scheme, str]:
+    """The scheme for a run that leaves it open, and why.
+
+    Synchronous steps are those of one worker with the whole batch, whatever their number: they are chosen where
+    exchanging after every step makes the run at most a tenth longer. Else workers exchange rarely. `diloco` is never
+    chosen: it had no gain beyond noise (docs/decisions/2026-11-21-three-schemes.md).
+
+    Args:
+        settings: Of the run as it would be by `local`.
+        samples: For training.
+        validation: Samples that score a round.
+        parameters: Numbers that the network learns.
+        slots: Numbers that the optimizer keeps for each of them.
+        sample_seconds: Of a step, per sample.
+        most_rounds: That a run may have.
+    """
+    workers, rounds = settings.workers, settings.rounds
+    scoring = min(validation, settings.validation_samples) * sample_seconds * _SCORING
+    width, values = _BYTES[settings.compression], 4.0 * parameters * (1 + slots)
+    state = 4.0 if settings.compression == "none" else 2.0
+    rarely = RoundCost(values, parameters * (width + state * slots), scoring).seconds(workers)
+    each = RoundCost(values, parameters * width, scoring).seconds(workers)
+    steps = math.ceil(settings.epochs * samples / (settings.local_batch_size * workers))
+    step = sample_seconds * settings.local_batch_size
+    local, synchronous = steps * step + rounds * rarely, steps * (step + each)
+    told = (
+        f"{workers} workers take {steps:,} steps of about {1000 * step:.3g} ms and share {4e-6 * parameters:.2g} MB of "
+        f"parameters; exchanging them and scoring takes about {rarely:.2g} s a round, {rounds * rarely / local:.0%} of "
+        f"a run of {rounds} rounds"
+    )
+    if steps > most_rounds:
+        return "local", f"{told}; after every step it would need {steps:,} rounds, and {most_rounds} is the most."
+    if synchronous > SLOWDOWN * local:
+        return "local", f"{told}; after every step the run would take {synchronous / local:.2g} times as long."
+    return "synchronous", f"{told}; after every step the run takes {synchronous / local:.2g} times as long: no more."

@@ -1,0 +1,1 @@
+"""What PyTorch computes in each case; an operand that is only indexed or shaped comes first."""

@@ -1,0 +1,119 @@
+"""A search in the real catalog: one transaction per decision, whoever calls at once; and the runs of its trials."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from shoal_core.aws.table import Table
+from shoal_core.errors import Conflict
+from shoal_core.keys import RunKeys
+from shoal_core.training.requests import RunRequest
+from shoal_core.training.tuning.records import Budget
+from tests.support.aws import stack
+from tests.unit.training.tuning.cloud import CatalogCloud, job_of
+
+
+@pytest.fixture(autouse=True, scope="module")
+def aws() -> Iterator[None]:
+    with stack():
+        yield
+
+
+def test_a_search_goes_from_its_first_trial_to_its_winner() -> None:
+    cloud = CatalogCloud(budget=Budget(trials=9))
+    jobs = cloud.play()
+    # The best of three is promoted before the next one starts; the last promotion is that of the second rung.
+    firsts = [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (4, 0), (5, 0), (5, 1), (6, 0), (7, 0), (8, 0), (8, 1), (8, 2)]
+    assert [job_of(answer) for answer in jobs] == firsts
+    assert [answer["part"] for answer in jobs if answer["job"]["trial"] == 8] == [9, 3, 1]
+    trials = cloud.trials()
+    assert [trial.state for trial in trials] == ["paused"] * 8 + ["finished"]
+    assert [result.round for result in trials[8].results] == [1, 3, 9]
+    assert [point.round for point in trials[8].curve] == list(range(1, 10))
+    assert cloud.run(0)["status"] == "paused" and "kind" not in cloud.run(0)
+    assert cloud.conclude() == "wait"
+    assert cloud.started == [trials[8].run_id]
+    assert (cloud.run(8)["status"], cloud.run(8)["kind"]) == ("running", "RUN")
+    assert cloud.conclude() == "wait"
+    cloud.end_run(8, "succeeded")
+    assert cloud.conclude() == "end"
+    book = cloud.catalog.book(cloud.id)
+    assert (book.status, book.winner) == ("succeeded", 8)
+    assert cloud.reason() == "all 9 trials are done"
+
+
+def test_calls_at_once_give_every_lane_a_job_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, write = threading.Lock(), Table.put_all_new
+
+    def one_at_a_time(*arguments: Any) -> bool:
+        """Transactions are atomic in DynamoDB, and in moto they aren't."""
+        with lock:
+            return write(*arguments)
+
+    monkeypatch.setattr(Table, "put_all_new", one_at_a_time)
+    cloud = CatalogCloud(lanes=8, budget=Budget(trials=8))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(cloud.ask, [0, 1, 2, 3, 4, 5, 6, 7]))
+    assert sorted(job_of(answer) for answer in answers) == [(number, 0) for number in range(8)]
+    for answer in answers:
+        cloud.train(answer, answer["job"]["trial"] / 10)
+    with ThreadPoolExecutor(8) as pool:
+        # The same reports twice at once.
+        list(pool.map(lambda answer: cloud.ask(answer["lane"], answer), answers * 2))
+    # What the last result promoted is given to whoever looks next.
+    for lane in range(8):
+        cloud.ask(lane)
+    trials = cloud.trials()
+    assert len(trials) == 8 and all(trial.results for trial in trials)
+    assert sum(trial.state == "running" for trial in trials) == 2
+
+
+def test_a_failed_job_is_the_trials_failure_and_the_lane_goes_on() -> None:
+    cloud = CatalogCloud(budget=Budget(trials=3))
+    cause = '{"errorMessage": "Run x diverged in round 1. Fix: Lower it.", "errorType": "TrainingDiverged"}'
+    first = cloud.train(cloud.ask(0), 0.0, 2000)
+    answer = cloud.ask(0, first, failure={"Error": "TrainingDiverged", "Cause": cause})
+    trial = cloud.trials()[0]
+    assert job_of(answer) == (1, 0)
+    assert trial.state == "failed" and trial.failure is not None and trial.seconds == 2.0
+    assert (trial.failure.error, trial.failure.fix) == ("TrainingDiverged", "Lower it.")
+    assert trial.failure.reason == "Run x diverged in round 1."
+    assert cloud.run(0)["status"] == "failed"
+
+
+def test_only_one_resumes_an_attempt() -> None:
+    cloud = CatalogCloud()
+    cloud.catalog.resume(cloud.id, 1, 1, Budget(trials=3))
+    with pytest.raises(Conflict, match="resumed by somebody else"):
+        cloud.catalog.resume(cloud.id, 1, 2, Budget(trials=9))
+    assert cloud.catalog.book(cloud.id).lanes == 1
+
+
+def test_a_trials_run_is_asked_for_before_it_is_recorded() -> None:
+    cloud = CatalogCloud()
+    answer = cloud.ask(0)
+    request = RunRequest.model_validate_json(cloud.store.read(RunKeys(answer["run_id"]).request))
+    trial = cloud.trials()[0]
+    assert answer["run_id"] == trial.run_id == f"{cloud.id}-000"
+    assert request.tuning == cloud.id
+    assert request.overrides["recipe"] == "mlp" and request.overrides["workers"] == 1
+    assert request.overrides["training"]["learning_rate"] == trial.values["training.learning_rate"]
+    assert cloud.run(0)["status"] == "running" and cloud.run(0)["stage"] == "Start Training"
+
+
+def test_the_winner_of_before_may_win_again() -> None:
+    cloud = CatalogCloud(budget=Budget(trials=3))
+    cloud.play()
+    cloud.conclude()
+    cloud.end_run(2, "succeeded")
+    cloud.conclude()
+    cloud.catalog.resume(cloud.id, 1, 1, Budget(trials=4))
+    cloud.attempt = 2
+    cloud.play(score=lambda number: 0.001)
+    assert cloud.conclude() == "end"
+    assert cloud.run(2)["status"] == "succeeded"
