@@ -3,14 +3,15 @@
 All numbers of workers take as many steps of the same global batch of 64, so a worker's step has 64 / W samples; that
 they end equally accurate is measured for W = 4 and 8 (`workers`), and assumed beyond. A round lasts as long as its
 slowest worker: start (in the first round), read the checkpoint, steps, write the update; then the merge reads the
-checkpoint and the updates, one after the other, adds them up, writes the checkpoint. What a store takes is measured on
-this machine's embedded S3, and beside it taken from AWS's documentation. Step times vary between workers as they did
-between the measured repetitions. A run of the product has at most 40 workers; 64 are only simulated.
+checkpoint, then the updates, eight at once over one line, adds them up, writes the checkpoint. What a store takes is
+measured on this machine's embedded S3, and beside it taken from AWS's documentation. Step times vary between workers as
+they did between the measured repetitions. A run of the product has at most 40 workers; 64 are only simulated.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from benchmarks.train.networks import NETS
 from shoal_core.data.shards import decode_shard
 from shoal_core.registry.pricing import lambda_cost, transitions_cost
 from shoal_core.training.checkpoints import PARAMETER, STATE, Checkpoint, Update
-from shoal_core.training.merging import merge_updates
+from shoal_core.training.merging import READS_AT_ONCE, merge_updates
 from shoal_core.training.recipes import epochs_for
 from shoal_core.training.schemes import S3_BANDWIDTH, S3_LATENCY, TASK_SECONDS
 
@@ -118,7 +119,8 @@ def simulate(measured: Measured, link: Link, workers: int, rounds: int, share: f
     # A worker is as fast or slow throughout a round as one of the repetitions was.
     taken = draw.choice(np.asarray(measured.step[BATCH // workers]), (rounds, workers)) * (STEPS / rounds)
     checkpoint, update = link.seconds(measured.checkpoint), link.seconds(share * measured.checkpoint)
-    merge = 2 * checkpoint + workers * (update + share * measured.merge)
+    waits = math.ceil(workers / READS_AT_ONCE) * link.latency
+    merge = 2 * checkpoint + waits + workers * share * (measured.checkpoint / link.bandwidth + measured.merge)
     around = checkpoint + update
     seconds = measured.start + taken.max(axis=1).sum() + rounds * (around + merge + 2 * TASK_SECONDS)
     billed = workers * measured.start + taken.sum() + rounds * (workers * around + merge)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -225,17 +226,46 @@ def test_diloco_remembers_its_velocity_in_the_checkpoint() -> None:
 
 @pytest.mark.parametrize("scheme", ["synchronous", "diloco"])
 def test_other_workers_between_rounds_go_on_from_the_same_state(scheme: str) -> None:
-    store, settings = begun(scheme, workers=2, compression="int8", rounds=4, batch_size=None)
-    assert len(one_round(store, 1, 2, wanted=3).workers) == 3
+    store, settings = begun(scheme, workers=3, compression="int8")
+    assert len(one_round(store, 1, 3, wanted=2).workers) == 2
     changed, record = round_settings(store, settings, 2)
     manifest = read_manifest(store, settings)
-    assert (changed.scheme, changed.workers) == (scheme, 3)
-    lost = [read_lost(store.read(KEYS.lost(1, worker)), "lost") for worker in range(2)]
-    for name, array in carried(store, changed, manifest, record, 2).items():
-        np.testing.assert_allclose(array, (lost[0][name] + lost[1][name]) / 2, rtol=1e-5, atol=1e-9)
-    one_round(store, 2, 3)
-    assert read_round(store, RUN, 2).workers == 3
+    assert (changed.scheme, changed.workers) == (scheme, 2)
+    lost = [read_lost(store.read(KEYS.lost(1, worker)), "lost") for worker in range(3)]
+    # Workers have two, one and one shard: their say in an average of values, not in one of gradients.
+    shares = [1 / 3] * 3 if scheme == "synchronous" else [1 / 2, 1 / 4, 1 / 4]
+    for name, array in carried(store, changed, manifest, record, 1).items():
+        mean = sum(share * part[name].astype(np.float64) for share, part in zip(shares, lost, strict=True))
+        np.testing.assert_allclose(array, mean, rtol=1e-5, atol=1e-9)
+    one_round(store, 2, 2)
+    assert read_round(store, RUN, 2).workers == 2
     assert bool(read_checkpoint(store, RUN, 2).momentum) == (scheme == "diloco")
+
+
+def test_what_a_plateau_took_off_the_learning_rate_is_off_the_merges_step_too() -> None:
+    store, _ = begun(workers=2, schedule="plateau", optimizer="sgd")
+    one_round(store, 1, 2)
+    lowered = read_round(store, RUN, 1).model_copy(update={"learning_rate_scale": 0.25})
+    store.write(KEYS.round(1), lowered.encode())
+    one_round(store, 2, 2)
+    before, after, record = read_checkpoint(store, RUN, 1), read_checkpoint(store, RUN, 2), read_round(store, RUN, 2)
+    assert record.learning_rate == pytest.approx(0.05 / 4)
+    for name, array in after.parameters.items():
+        way = record.learning_rate * after.state[f"momentum.{name}"]
+        np.testing.assert_allclose(array, before.parameters[name] - way, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_computed_twice_to_save_memory_is_in_the_gradient_too() -> None:
+    found = []
+    for recompute in ("never", "always"):
+        store, _ = begun(kind="images", workers=2, recompute=recompute)
+        train_shard(store, RUN, 1, 0)
+        update = Update.decode(store.read(KEYS.update(1, 0)), "update")
+        found.append((len(onnx.load_model_from_string(store.read(KEYS.step_graph)).graph.node), update.gradients))
+    (plain, kept), (longer, again) = found
+    assert longer > plain
+    for name, array in kept.items():
+        np.testing.assert_allclose(again[name], array, rtol=1e-5, atol=1e-6)
 
 
 def test_a_synchronous_round_goes_on_without_a_lost_worker_by_the_gradients_it_has() -> None:

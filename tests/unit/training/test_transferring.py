@@ -217,6 +217,10 @@ def test_gradients_of_what_a_round_trains_are_averaged_before_and_after_tuning_b
     for name, array in initial.parameters.items():
         assert np.array_equal(array, before.parameters[name]) == (name in own)
         assert not np.array_equal(before.parameters[name], tuned.parameters[name])
+    other = read_update(store.read(keys.update(3, 1)), "update", before)
+    for name, array in late.gradients.items():  # the optimizer began anew with this round
+        mean = (array.astype(np.float64) + other.gradients[name]) / 2
+        np.testing.assert_allclose(tuned.state[f"m.{name}"], 0.1 * mean, rtol=1e-4, atol=1e-8)
 
 
 def test_a_tuned_run_gives_the_same_bytes_twice(store):

@@ -11,7 +11,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from shoal_core.training.job_attempts import JobFailure, write_failure
 from shoal_core.training.rounds import read_settings
 
 _FAILURE = "failure"
+_LOOK_SECONDS = 0.5
 _MOST_LETTERS = 1024  # what SageMaker shows of a failure
 
 
@@ -47,7 +47,7 @@ def ended(processes: Sequence[BaseProcess]) -> int:
     """Wait for processes; one that fails ends the others, which would wait for it. The worst exit status."""
     left = list(processes)
     while left:
-        connection.wait([process.sentinel for process in left])
+        left[0].join(_LOOK_SECONDS)
         failed = any(process.exitcode for process in left)
         left = [process for process in left if process.exitcode is None]
         if failed:

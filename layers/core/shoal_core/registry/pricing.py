@@ -43,9 +43,9 @@ class Instance:
     gpu: str = ""
 
 
-# Training, on demand, us-east-1: https://aws.amazon.com/sagemaker/ai/pricing/, as public price lists told it in 2025. The
-# page wasn't read anew in November 2026: check before a large run. A type that isn't here has no quote, and trains all
-# the same.
+# Training, on demand, us-east-1: https://aws.amazon.com/sagemaker/ai/pricing/, as public price lists told it in 2025.
+# The page wasn't read anew in November 2026: check before a large run. A type that isn't here has no quote, and trains
+# all the same.
 SAGEMAKER_INSTANCES: Mapping[str, Instance] = {
     "ml.m5.large": Instance(0.115, 2),
     "ml.m5.xlarge": Instance(0.23, 4),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -52,6 +53,8 @@ from shoal_core.training.states import (
 )
 from shoal_core.training.steps import Graph
 
+# Updates on their way at once: a round of 40 workers would otherwise wait for 40 answers of S3, one after the other.
+READS_AT_ONCE = 8
 LEAST_SHARE = 0.5
 """Of the training samples, what the workers that are left must hold for a run to go on."""
 
@@ -88,7 +91,8 @@ def merge_round(
     if not artifacts.exists(keys.round(round_)):
         before = read_checkpoint(artifacts, run_id, round_ - 1)
         workers = [worker for worker in range(settings.workers) if worker not in lost]
-        updates = [_read_update(artifacts, before, worker) for worker in workers]
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            updates = list(pool.map(lambda worker: _read_update(artifacts, before, worker), workers))
         if lost:
             shards = training_shards(artifacts, settings, manifest, "train")
             _require_enough(updates, settings, sum(shard.samples for shard in shards), lost, round_)
