@@ -7,7 +7,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-em
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-torch test-convert test-sam-local test-clients check bench bench-data bench-serve bench-train bench-quality build lock clean
+.PHONY: help demo up down test test-torch test-convert test-sam-local test-jobs test-clients check bench bench-data bench-serve bench-train bench-quality build lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-torch: .venv-torch/stamp ## Compare gradients and training steps with PyTor
 
 test-convert: .venv/dev.stamp ## Convert models of every framework, with the real converters (gigabytes)
 	SHOAL_CACHE=$(CURDIR)/.venv-convert $(BIN)/python -m pytest -q tests/convert
+
+test-jobs: .venv-torch/stamp ## Train by SageMaker jobs of the embedded cloud, with PyTorch
+	.venv-torch/bin/python -m pytest -q tests/jobs
 
 test-clients: .venv/dev.stamp .venv-serve-mlserver/stamp ## Ask the served protocol with MLServer's client
 	$(BIN)/python -m pytest -q tests/clients

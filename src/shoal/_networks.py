@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shoal.connection import Connection, aws_error
@@ -124,6 +123,8 @@ def _is_keras(network: Any) -> bool:  # noqa: ANN401
 @contextlib.contextmanager
 def _without_zeros(model: Any) -> Iterator[None]:  # noqa: ANN401
     """Fresh biases, which are 0, as almost 0: TensorFlow's exporter leaves out what adds nothing."""
+    import numpy as np  # as below: Keras brings it; the commands don't wait for it
+
     fresh = [(variable, np.asarray(variable)) for variable in getattr(model, "trainable_variables", ())]
     fresh = [(variable, values) for variable, values in fresh if not values.any()]
     for variable, values in fresh:
@@ -139,6 +140,8 @@ def _call(model: Any) -> None:  # noqa: ANN401
     """Keras exports only what was called."""
     shape = getattr(model, "input_shape", None)
     if isinstance(shape, tuple) and all(size is None or isinstance(size, int) for size in shape):
+        import numpy as np
+
         model(np.zeros([size or 1 for size in shape], np.float32))
 
 

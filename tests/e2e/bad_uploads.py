@@ -67,7 +67,7 @@ class GoesOn:
 
 
 # What goes through the whole cloud; the other uploads that go on differ in their bytes only, and go through the
-# handlers in the test's own process (tests/unit/functions/test_bad_uploads.py).
+# handlers in the test's own process (tests/unit/handlers/test_bad_uploads.py).
 THROUGH_THE_CLOUD = frozenset(
     {"good", "unsafe-zip", "some-undecodable", "ragged", "odd-names", "long-unicode-key", "long-loose-keys"}
 )

@@ -55,7 +55,8 @@ def stack() -> Iterator[None]:
     """The stack's resources in moto, and the environment of its functions."""
     before = dict(os.environ)
     os.environ.update(ENVIRONMENT)
-    with mock_aws():
+    # Handlers are called one by one here; another test of the process may have turned the interpreter on.
+    with mock_aws(config={"stepfunctions": {"execute_state_machine": False}}):
         s3 = boto3.client("s3", region_name=REGION)
         for bucket in ("uploads", "artifacts"):
             s3.create_bucket(Bucket=bucket)

@@ -103,7 +103,7 @@ def tunings(
     stack: str | None,
     out: Output,
 ) -> None:
-    """List searches, newest first; or show the search ID: its trials, the best first, and its winner."""
+    """List searches, newest first; or show one by its [ID]: its trials, the best first, and its winner."""
     if tuning_id is None:
         if watch or stop or report is not None:
             raise BadRequest("No search is named.", "Name one: `shoal tunings` lists them.")

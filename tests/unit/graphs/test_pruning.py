@@ -12,7 +12,8 @@ from shoal_core.errors import BadNetwork
 from shoal_core.graphs.optimization import largest_difference
 from shoal_core.graphs.pruning import BLOCK, prune
 
-RANDOM = np.random.default_rng(3)
+SEED = 3
+RANDOM = np.random.default_rng(SEED)
 PICTURES = [{"x": RANDOM.normal(size=(16, 2, 8, 8)).astype(np.float32)} for _ in range(2)]
 ROWS = [{"x": RANDOM.normal(size=(32, 6)).astype(np.float32)} for _ in range(2)]
 
@@ -32,7 +33,8 @@ def graph(nodes, arrays, shape, outputs):
 
 def convolutions(dead=0, channels=16):
     """Two convolutions, a pool, a flattening, two dense layers; the first convolution has `dead` constant channels."""
-    first = RANDOM.normal(size=(channels, 2, 3, 3))
+    random = np.random.default_rng(SEED)
+    first = random.normal(size=(channels, 2, 3, 3))
     first[:dead] = 0
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
@@ -47,15 +49,16 @@ def convolutions(dead=0, channels=16):
         helper.make_node("Gemm", ["r3", "w4", "b4"], ["y"], transB=1),
     ]
     arrays = {
-        "w1": first, "b1": RANDOM.normal(size=channels), "w2": RANDOM.normal(size=(24, channels, 3, 3)) / 10,
-        "b2": RANDOM.normal(size=24), "w3": RANDOM.normal(size=(24 * 9, 32)) / 10, "b3": RANDOM.normal(size=32),
-        "w4": RANDOM.normal(size=(5, 32)), "b4": RANDOM.normal(size=5),
+        "w1": first, "b1": random.normal(size=channels), "w2": random.normal(size=(24, channels, 3, 3)) / 10,
+        "b2": random.normal(size=24), "w3": random.normal(size=(24 * 9, 32)) / 10, "b3": random.normal(size=32),
+        "w4": random.normal(size=(5, 32)), "b4": random.normal(size=5),
     }  # fmt: skip
     return graph(nodes, arrays, [2, 8, 8], ["N", 5])
 
 
 def dense(dead=0, width=16):
-    first = RANDOM.normal(size=(6, width))
+    random = np.random.default_rng(SEED)
+    first = random.normal(size=(6, width))
     first[:, :dead] = 0
     nodes = [
         helper.make_node("MatMul", ["x", "w1"], ["m"]),
@@ -63,8 +66,8 @@ def dense(dead=0, width=16):
         helper.make_node("Tanh", ["a"], ["t"]),
         helper.make_node("Gemm", ["t", "w2", "b2"], ["y"]),
     ]
-    arrays = {"w1": first, "b1": RANDOM.normal(size=width)}
-    arrays |= {"w2": RANDOM.normal(size=(width, 3)), "b2": np.zeros(3)}
+    arrays = {"w1": first, "b1": random.normal(size=width)}
+    arrays |= {"w2": random.normal(size=(width, 3)), "b2": np.zeros(3)}
     return graph(nodes, arrays, [6], ["N", 3])
 
 

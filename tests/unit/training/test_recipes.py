@@ -67,7 +67,7 @@ def test_every_recipe_knows_its_time(recipe):
     assert steps_in_round(recipe, text_spec(), 32) >= steps_in_round(recipe, text_spec(), 64) > 100
 
 
-@pytest.mark.parametrize(("recipe", "samples", "epochs"), [("cnn", 1_250, 32), ("cnn", 60_000, 9), ("mlp", 38_000, 26)])
+@pytest.mark.parametrize(("recipe", "samples", "epochs"), [("cnn", 1_250, 48), ("cnn", 60_000, 9), ("mlp", 38_000, 26)])
 def test_more_is_seen_of_larger_sets_though_less_often(recipe, samples, epochs):
     assert epochs_for(recipe, samples) == epochs
     assert epochs_for(recipe, 2 * samples) < epochs

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import random
 import threading
 import time
@@ -231,7 +232,8 @@ def shard_for(stream: Stream, key: str, explicit: str | None = None) -> str:
 def _shown(record: StreamRecord) -> dict[str, Any]:
     return {
         "SequenceNumber": record.sequence,
-        "ApproximateArrivalTimestamp": round(record.arrived, 3),
+        # Rounded down: a read at this time begins with this record.
+        "ApproximateArrivalTimestamp": math.floor(record.arrived * 1000) / 1000,
         "Data": base64.b64encode(record.data).decode(),
         "PartitionKey": record.key,
         "EncryptionType": "NONE",
