@@ -132,7 +132,7 @@ def require_recipe(recipe: Recipe, spec: PreprocessingSpec) -> None:
 def epochs_for(recipe: Recipe, samples: int) -> int:
     """How often a run sees every one of its training samples: larger sets less often, though more of them is seen."""
     least, most = _EPOCHS
-    more = max(1.0, samples / _SMALL_SETS.get(recipe, samples)) ** _GROWTH
+    more: float = max(1.0, samples / _SMALL_SETS.get(recipe, samples)) ** _GROWTH
     return min(most, max(least, math.ceil(more * _SAMPLES_TO_SEE[recipe] / samples)))
 
 
