@@ -144,11 +144,17 @@ class SageMakerFront:
                 endpoint=self._endpoint,
                 region=self._region,
                 log=self._log,
-                tell=lambda status, secondary: self._keep(record | {"status": status, "secondary": secondary}),
+                tell=lambda status, secondary: self._tell(record, status, secondary),
             )
             self._running[name] = job
         threading.Thread(target=self._run, args=[job, record], name=f"job-{name}", daemon=True).start()
         return response
+
+    def _tell(self, record: Mapping[str, Any], status: str, secondary: str) -> None:
+        """Keep how far a job is; nothing once the cloud ends, since the next one says what became of it."""
+        with self._lock:
+            if record["request"]["TrainingJobName"] in self._running:
+                self._keep({**record, "status": status, "secondary": secondary})
 
     def _run(self, job: JobProcess, record: dict[str, Any]) -> None:
         ended = {"status": "Completed", "secondary": "Completed", "reason": ""}
