@@ -19,7 +19,7 @@ from benchmarks.serve.servers import Target
 CLIENTS = (1, 8, 32)
 WARM_UP_SECONDS = 1.0
 TOO_MANY = 429
-"""The stack throttles its API at 1,000 requests a second (template.yaml): such a request is asked again, not counted."""
+"""The stack throttles its API at 1,000 requests a second (template.yaml): such a request comes again, uncounted."""
 
 
 @dataclass
