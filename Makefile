@@ -37,7 +37,7 @@ test-jobs: .venv-torch/stamp ## Train by SageMaker jobs of the embedded cloud, w
 test-clients: .venv/dev.stamp .venv-serve-mlserver/stamp ## Ask the served protocol with MLServer's client
 	$(BIN)/python -m pytest -q tests/clients
 
-test-sam-local: .venv/dev.stamp .venv-sam/stamp ## Run every function by `sam local invoke` in a container
+test-sam-local: .venv/dev.stamp .venv-sam/stamp ## Run the main functions by `sam local invoke` in a container
 	$(BIN)/python -m pytest -q -s tests/sam_local
 
 check: .venv/dev.stamp .venv-sam/stamp ## Lint, types, template, state machines
