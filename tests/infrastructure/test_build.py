@@ -86,8 +86,8 @@ def _import(built: Built, function: str, layers: list[str], folder: Path) -> sub
         "AWS_REGION": REGION,
         "PATH": "/usr/bin:/bin",
     }
-    # -I -S: neither the user's nor the interpreter's site-packages.
-    command = [str(python313()), "-I", "-S", "-c", code]
+    # -I -S: neither the user's nor the interpreter's site-packages; a crash tells where.
+    command = [str(python313()), "-I", "-S", "-X", "faulthandler", "-c", code]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 

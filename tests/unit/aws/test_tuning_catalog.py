@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,14 +48,18 @@ def test_a_search_goes_from_its_first_trial_to_its_winner() -> None:
 
 
 def test_calls_at_once_give_every_lane_a_job_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    lock, write = threading.Lock(), Table.put_all_new
+    """Transactions are atomic in DynamoDB to each other and to a read of one item; in moto they aren't."""
+    lock = threading.Lock()
 
-    def one_at_a_time(*arguments: Any) -> bool:
-        """Transactions are atomic in DynamoDB, and in moto they aren't."""
-        with lock:
-            return write(*arguments)
+    def one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+        def locked(*arguments: Any) -> Any:
+            with lock:
+                return method(*arguments)
 
-    monkeypatch.setattr(Table, "put_all_new", one_at_a_time)
+        return locked
+
+    monkeypatch.setattr(Table, "put_all_new", one_at_a_time(Table.put_all_new))
+    monkeypatch.setattr(Table, "get", one_at_a_time(Table.get))
     cloud = CatalogCloud(lanes=8, budget=Budget(trials=8))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(cloud.ask, [0, 1, 2, 3, 4, 5, 6, 7]))
@@ -71,6 +75,23 @@ def test_calls_at_once_give_every_lane_a_job_of_its_own(monkeypatch: pytest.Monk
     trials = cloud.trials()
     assert len(trials) == 8 and all(trial.results for trial in trials)
     assert sum(trial.state == "running" for trial in trials) == 2
+
+
+def test_a_decision_in_the_middle_of_a_read_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query is no snapshot: what another lane writes between two of its items is half seen."""
+    cloud = CatalogCloud(lanes=2, budget=Budget(trials=8))
+    query, others = Table.query, iter([1])
+
+    def disturbed(table: Table, *arguments: Any) -> Iterator[dict[str, Any]]:
+        items = query(table, *arguments)
+        first = [item for item in items if item["sk"].startswith("TRIAL#")]
+        for lane in others:
+            assert job_of(cloud.ask(lane)) == (0, 0)
+        yield from first
+        yield from (item for item in query(table, *arguments) if not item["sk"].startswith("TRIAL#"))
+
+    monkeypatch.setattr(Table, "query", disturbed)
+    assert job_of(cloud.ask(0)) == (1, 0)
 
 
 def test_a_failed_job_is_the_trials_failure_and_the_lane_goes_on() -> None:

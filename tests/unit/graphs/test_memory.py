@@ -24,26 +24,24 @@ SIZES = {"N": 8}
 FUNCTION, ROOM = 1_769 * MEGABYTE, 1_300 * MEGABYTE
 WIDTH, BLOCKS = 131_072, 54
 
-# In: graph, feeds, a limit of memory or 0; out: the step, and how much the process grew by it.
+# In: graph, feeds; out: the step, how much the process grew by it, and the most that it took.
 RUN = """
-import resource, sys
+import sys
 import numpy as np
 from shoal_core.training.sessions import Session
-graph, feeds, limit, told = sys.argv[1:]
+graph, feeds, told = sys.argv[1:]
 
 def most():
     # The kernel's mark of this program: getrusage counts what the process was before it became this program, too.
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
 
-if int(limit):
-    resource.setrlimit(resource.RLIMIT_DATA, (int(limit), int(limit)))
 session = Session(open(graph, "rb").read(), 1)
 values = dict(np.load(feeds))
 before = most()
 outputs = session.run(values)
 np.savez(told, **outputs)
-print(most() - before)
+print(most() - before, most())
 """
 
 
@@ -116,17 +114,19 @@ def deep(blocks: int) -> ForwardGraph:
     return ForwardGraph(graph.build("forward"), tuple(initial), initial)
 
 
-def run_apart(tmp_path, model, feeds, limit=0):
-    """A step in a process of its own: its outputs, and by how many bytes it grew."""
+def run_apart(tmp_path, model, feeds):
+    """A step in a process of its own: its outputs, by how many bytes it grew, and how many it took in all.
+
+    What counts is memory that was touched, as in a function: a limit on what is only reserved (`ulimit -d`) falls
+    with the way the runtime's arena happens to grow.
+    """
     (tmp_path / "step.onnx").write_bytes(model.SerializeToString())
     np.savez(tmp_path / "feeds.npz", **feeds)
     files = [str(tmp_path / name) for name in ("step.onnx", "feeds.npz")]
-    command = [sys.executable, "-c", RUN, *files, str(limit), str(tmp_path / "outputs.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return None, done.stderr
+    command = [sys.executable, "-c", RUN, *files, str(tmp_path / "outputs.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     with np.load(tmp_path / "outputs.npz") as outputs:
-        return dict(outputs), int(done.stdout)
+        return dict(outputs), *map(int, done.stdout.split())
 
 
 def test_a_network_that_outgrows_the_function_trains_within_it(tmp_path):
@@ -141,11 +141,9 @@ def test_a_network_that_outgrows_the_function_trains_within_it(tmp_path):
     assert (kept.again, kept.memory.total > FUNCTION) == (0, True)
     assert (fitted.again > 0, fitted.memory.total <= ROOM) == (True, True)
 
-    died, why = run_apart(tmp_path, kept.model, feeds, FUNCTION)
-    assert died is None, "the limit doesn't hold"
-    assert "alloc" in why.lower()
-    found, grown = run_apart(tmp_path, fitted.model, feeds, FUNCTION)
-    expected, grown_kept = run_apart(tmp_path, kept.model, feeds)
+    found, grown, most = run_apart(tmp_path, fitted.model, feeds)
+    expected, grown_kept, most_kept = run_apart(tmp_path, kept.model, feeds)
+    assert most < FUNCTION < most_kept
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
     # What was told beforehand, beside what the processes took; the runtime rounds up what it asks for.

@@ -73,7 +73,7 @@ class TuningCatalog:
         """A search's record, trials and stages. Raises `NotFound`."""
         items = list(self._table.query(_pk(tuning_id)))
         if not any(item["sk"] == _KIND for item in items):
-            raise NotFound(f"Search {tuning_id!r} doesn't exist.", "See GET /tunings for those that do.")
+            raise _missing(tuning_id)
         return items
 
     def newest(self, dataset: str | None = None, limit: int = 100) -> list[str]:
@@ -88,8 +88,11 @@ class TuningCatalog:
 
     def book(self, tuning_id: str) -> Book:
         """A search as its states see it. Raises `NotFound`."""
-        items = self.items(tuning_id)
-        record = next(item for item in items if item["sk"] == _KIND)
+        # The revision first: a query is no snapshot, and one that is read after the trials may be newer than they are.
+        record = self._table.get(_pk(tuning_id), _KIND)
+        if record is None:
+            raise _missing(tuning_id)
+        items = list(self._table.query(_pk(tuning_id)))
         prefix = f"LANE#{record['attempt']}#"
         lost = {
             int(item["sk"].removeprefix(prefix)): failure_caught(
@@ -257,3 +260,7 @@ def _listed(run_id: str) -> Item:
 
 def _pk(tuning_id: str) -> str:
     return f"TUNING#{tuning_id}"
+
+
+def _missing(tuning_id: str) -> NotFound:
+    return NotFound(f"Search {tuning_id!r} doesn't exist.", "See GET /tunings for those that do.")
