@@ -1,9 +1,11 @@
-"""How tests are dealt out to processes (`--dist loadgroup`): by file; files that share a costly fixture together.
+"""How tests are dealt out to processes (`--dist loadfile`): by file; files that share a costly fixture together.
 
 No generated example has a deadline: how long one takes is the machine's business, not the test's.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,12 +17,13 @@ hypothesis.settings.register_profile("shoal", deadline=None)
 hypothesis.settings.load_profile("shoal")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Name every test's group."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        path, _, _ = item.nodeid.partition("::")
-        group = next((folder for folder in TOGETHER if path.startswith(folder)), path)
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out files, and the folders of `TOGETHER` whole."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid))
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -66,11 +66,14 @@ class GoesOn:
     config: bytes = QUICK
 
 
-# What goes through the whole cloud; the other uploads that go on differ in their bytes only, and go through the
-# handlers in the test's own process (tests/unit/handlers/test_bad_uploads.py).
+# What goes through the whole cloud. The other uploads that go on, and the others that are refused when they are
+# planned, differ in their bytes only, and go through the handlers in the test's own process
+# (tests/unit/handlers/test_bad_uploads.py).
 THROUGH_THE_CLOUD = frozenset(
     {"good", "unsafe-zip", "some-undecodable", "ragged", "odd-names", "long-unicode-key", "long-loose-keys"}
 )
+PLANNED_IN_THE_CLOUD = frozenset({"corrupt", "tar-bomb", "undecodable", "one-class", "binary-csv", "two-classes"})
+PLAN = "Plan Shards"
 
 
 def require_told(case: GoesOn, report: dict[str, Any]) -> None:
@@ -89,7 +92,7 @@ def require_told(case: GoesOn, report: dict[str, Any]) -> None:
 
 def failing() -> dict[str, Fails]:
     good = images(4)
-    plan, ingest, commit = "Plan Shards", "Ingest Upload", "Commit Dataset"
+    plan, ingest, commit = PLAN, "Ingest Upload", "Commit Dataset"
     damaged = ("is a damaged", "zip archive")
     cut_tar = ("damaged or cut-off tar archive",)
     again = ("Make the archive again",)

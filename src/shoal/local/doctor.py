@@ -29,7 +29,7 @@ PACKAGES = (
     "onnxruntime",
     "onnx",
     "numpy",
-    "aiohttp",
+    "uvicorn",
     "yaml",
 )
 _DOCKER_SOCKET = "/var/run/docker.sock"

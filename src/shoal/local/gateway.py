@@ -13,12 +13,11 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
-from multidict import CIMultiDict
+import uvicorn
 
 from shoal.local.compute import LambdaError, LambdaService, LogRecord, RequestTooLarge
 from shoal.local.compute.errors import BadFunction
@@ -46,6 +45,10 @@ MAX_BODY_BYTES = 10_485_760
 INTEGRATION_SECONDS = 30.0
 _AUTHORIZER_SECONDS = 10.0
 _CACHED_IDENTITIES = 10_000
+_KEEP_ALIVE_SECONDS = 75
+
+_Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+_Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class _Refused(Exception):
@@ -53,9 +56,7 @@ class _Refused(Exception):
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.answer = Answer(
-            status, CIMultiDict({"Content-Type": "application/json"}), json.dumps({"message": message}).encode()
-        )
+        self.answer = Answer(status, [("content-type", "application/json")], json.dumps({"message": message}).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,8 @@ class HttpGateway:
         self._integration_seconds = integration_seconds
         self._verdicts: dict[tuple[str, ...], tuple[float, _Verdict]] = {}
         self._bucket = _TokenBucket(spec.throttling) if spec.throttling else None
-        self._server: asyncio.Server | None = None
-        self._http: web.Server | None = None
+        self._server = _server(self._serve)
+        self._serving: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -122,27 +123,40 @@ class HttpGateway:
             self._lambdas.run(self._close())
 
     async def _start(self) -> None:
-        # The body goes to the function as it came, so compressed bodies stay compressed.
-        self._http = web.Server(self._serve, access_log=None, auto_decompress=False)
-        self._server = await asyncio.get_running_loop().create_server(self._http, sock=self._listener)
+        self._serving = asyncio.create_task(self._server.serve([self._listener]))
+        while not (self._server.started or self._serving.done()):
+            await asyncio.sleep(0.001)
+        if self._serving.done():
+            self._serving.result()
 
     async def _close(self) -> None:
-        if self._server is not None and self._http is not None:
-            self._server.close()
-            await self._http.shutdown(1.0)
-            self._server = self._http = None
+        if self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+            self._serving = None
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        raw_path, _, raw_query = request.raw_path.partition("?")
+    async def _serve(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """Answer a request (ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html)."""
+        body = await _body(receive)
+        if body is None:
+            return
+        headers = [(_text(name), _text(value)) for name, value in scope["headers"]]
         call = Call(
-            method=request.method,
-            raw_path=raw_path,
-            raw_query=raw_query,
-            headers=request.headers,
-            body=await _body(request),
-            host=request.headers.get("Host", f"{self.host}:{self.port}"),
-            peer=request.remote or self.host,
+            method=scope["method"],
+            raw_path=_text(scope["raw_path"]),
+            raw_query=_text(scope["query_string"]),
+            headers=headers,
+            body=body,
+            host=next((value for name, value in headers if name == "host"), f"{self.host}:{self.port}"),
+            peer=scope["client"][0] if scope["client"] else self.host,
         )
+        answer = await self._answered(call)
+        lines = [*answer.headers, ("apigw-requestid", call.request_id), ("content-length", str(len(answer.body)))]
+        encoded = [(name.encode(errors="replace"), value.encode(errors="replace")) for name, value in lines]
+        await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answered(self, call: Call) -> Answer:
         route_key = ""
         try:
             if len(call.body) > MAX_BODY_BYTES:
@@ -156,18 +170,15 @@ class HttpGateway:
             answer = await self._answer(call, *matched)
         except _Refused as refused:
             answer = refused.answer
-        answer.headers["Apigw-Requestid"] = call.request_id
         self._log(call, route_key, answer)
-        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        return answer
 
     async def _answer(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer:
         event = route_event(self.spec, call, route, parameters)
         context = await self._authorize(call, route, event) if route.authorizer else None
         try:
-            result = await asyncio.wait_for(
-                self._lambdas.ainvoke(route.function_name, function_event(event, call, context)),
-                self._integration_seconds,
-            )
+            async with asyncio.timeout(self._integration_seconds):
+                result = await self._lambdas.ainvoke(route.function_name, function_event(event, call, context))
         except TimeoutError:
             raise _Refused(503, "Service Unavailable") from None
         except RequestTooLarge:
@@ -311,10 +322,32 @@ def _policy(answer: dict[str, Any]) -> _Verdict:
     return _Verdict(tuple(allowed), tuple(denied), answer.get("context") or {})
 
 
-async def _body(request: web.BaseRequest) -> bytes:
-    """The body; one byte over the limit stands for all that's longer, and the rest is read and dropped."""
-    body = bytearray()
-    async for part in request.content.iter_any():
-        if len(body) <= MAX_BODY_BYTES:
-            body += part
-    return bytes(body[: MAX_BODY_BYTES + 1])
+async def _body(receive: _Receive) -> bytes | None:
+    """The body; one byte over the limit stands for all that's longer, and the rest is read and dropped.
+
+    None when the client has hung up before its end.
+    """
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part, more = message.get("body", b""), message.get("more_body", False)
+        if size <= MAX_BODY_BYTES:
+            parts.append(part)
+        size += len(part)
+    return b"".join(parts)[: MAX_BODY_BYTES + 1]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _server(app: Any) -> uvicorn.Server:  # noqa: ANN401 - uvicorn's own type has all of ASGI
+    # fmt: off
+    return uvicorn.Server(uvicorn.Config(
+        app, http="httptools", ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
+        proxy_headers=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=1,
+    ))
+    # fmt: on

@@ -10,12 +10,10 @@ import binascii
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
-
-from multidict import CIMultiDict, CIMultiDictProxy
 
 _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 
@@ -94,12 +92,15 @@ class HttpApiSpec:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request, read: what events are made of. `raw_path` and `raw_query` are as on the wire."""
+    """One HTTP request, read: what events are made of.
+
+    `raw_path` and `raw_query` are as on the wire, headers in their order with names in lower case.
+    """
 
     method: str
     raw_path: str
     raw_query: str
-    headers: CIMultiDictProxy[str]
+    headers: Sequence[tuple[str, str]]
     body: bytes
     host: str
     peer: str
@@ -115,10 +116,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP response to send."""
+    """An HTTP response to send; names of headers are in lower case."""
 
     status: int
-    headers: CIMultiDict[str]
+    headers: list[tuple[str, str]]
     body: bytes
 
 
@@ -204,7 +205,8 @@ def route_event(spec: HttpApiSpec, call: Call, route: Route, parameters: Mapping
             "timeEpoch": int(call.began * 1000),
         },
     }
-    cookies = [part.strip() for line in call.headers.getall("Cookie", []) for part in line.split(";") if part.strip()]
+    lines = (value for name, value in call.headers if name == "cookie")
+    cookies = [part.strip() for line in lines for part in line.split(";") if part.strip()]
     if cookies:
         event["cookies"] = cookies
     query: dict[str, str] = {}
@@ -251,7 +253,7 @@ def authorizer_event(spec: HttpApiSpec, event: dict[str, Any], call: Call, ident
 
 
 def _encoded(event: Mapping[str, Any]) -> bytes:
-    """An event as JSON; bytes of headers and paths that aren't UTF-8, which aiohttp keeps as surrogates, become `?`."""
+    """An event as JSON; bytes of headers and paths that aren't UTF-8, kept as surrogates, become `?`."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
@@ -271,7 +273,7 @@ def decode_answer(payload: bytes) -> Answer:
         raise BadAnswer("not JSON") from error
     if not isinstance(answer, dict) or "statusCode" not in answer:
         body = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
-        return Answer(200, CIMultiDict({"Content-Type": "application/json"}), body.encode())
+        return Answer(200, [("content-type", "application/json")], body.encode())
     status = answer["statusCode"]
     if isinstance(status, str) and status.isdigit():
         status = int(status)
@@ -281,23 +283,22 @@ def decode_answer(payload: bytes) -> Answer:
     return Answer(status, headers, _answer_body(answer.get("body"), answer.get("isBase64Encoded", False)))
 
 
-def _answer_headers(given: object, cookies: object) -> CIMultiDict[str]:
+def _answer_headers(given: object, cookies: object) -> list[tuple[str, str]]:
     if not isinstance(given, dict | None) or not isinstance(cookies, list | None):
         raise BadAnswer("headers or cookies of the wrong type")
-    headers: CIMultiDict[str] = CIMultiDict()
+    headers: dict[str, str] = {}
     for name, value in (given or {}).items():
         if isinstance(value, dict | list | None):
             raise BadAnswer(f"header {name!r} isn't a string")
-        headers[name] = str(value).lower() if isinstance(value, bool) else str(value)
-    for cookie in cookies or []:
-        headers.add("Set-Cookie", str(cookie))
-    if any(mark in text for pair in headers.items() for text in pair for mark in "\r\n\0"):
+        headers[name.lower()] = str(value).lower() if isinstance(value, bool) else str(value)
+    headers.setdefault("content-type", "text/plain;charset=UTF-8")
+    # The server computes these itself.
+    headers.pop("content-length", None)
+    headers.pop("transfer-encoding", None)
+    found = [*headers.items(), *(("set-cookie", str(cookie)) for cookie in cookies or ())]
+    if any(mark in text for pair in found for text in pair for mark in "\r\n\0"):
         raise BadAnswer("a header with a line break")
-    headers.setdefault("Content-Type", "text/plain;charset=UTF-8")
-    # The front computes these itself.
-    headers.popall("Content-Length", None)
-    headers.popall("Transfer-Encoding", None)
-    return headers
+    return found
 
 
 def _answer_body(body: object, encoded: object) -> bytes:
@@ -316,10 +317,9 @@ def _answer_body(body: object, encoded: object) -> bytes:
 def _joined_headers(call: Call) -> dict[str, str]:
     """Lower-cased names, repeated ones joined by commas, cookies left out, with the ones that the gateway adds."""
     headers: dict[str, str] = {}
-    for name, value in call.headers.items():
-        key = name.lower()
-        if key != "cookie":
-            headers[key] = f"{headers[key]},{value}" if key in headers else value
+    for name, value in call.headers:
+        if name != "cookie":
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
     forwarded = headers.get("x-forwarded-for")
     headers["x-forwarded-for"] = f"{forwarded}, {call.peer}" if forwarded else call.peer
     headers["x-forwarded-port"] = call.host.rpartition(":")[2] if ":" in call.host else "80"
@@ -330,8 +330,9 @@ def _joined_headers(call: Call) -> dict[str, str]:
 
 def _as_text(call: Call) -> str | None:
     """The body as text where the content type says it's text; None where it goes as base64."""
-    kind = call.headers.get("Content-Type", "text/plain").partition(";")[0].strip().lower()
-    if "Content-Encoding" in call.headers or not (kind.startswith("text/") or kind in _TEXT_TYPES):
+    headers = dict(reversed(call.headers))  # the first of a name counts
+    kind = headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
+    if "content-encoding" in headers or not (kind.startswith("text/") or kind in _TEXT_TYPES):
         return None
     try:
         return call.body.decode()

@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
+
 from shoal.local.compute.environment import check_environment
 from shoal.local.compute.errors import BadInvocation, FunctionNotFound, RequestTooLarge, ServiceStopped
 from shoal.local.compute.events import EventQueue
@@ -120,7 +122,7 @@ class LambdaService:
                 shutil.rmtree(self._scratch, ignore_errors=True)
                 self._scratch.mkdir(parents=True)
                 self._folder = self._scratch
-            self._loop = asyncio.new_event_loop()
+            self._loop = uvloop.new_event_loop()
             self._executor = ThreadPoolExecutor(_BLOCKING_THREADS, thread_name_prefix="shoal-lambda-io")
             self._thread = threading.Thread(target=self._loop.run_forever, name="shoal-lambda", daemon=True)
             self._thread.start()

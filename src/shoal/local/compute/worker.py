@@ -21,22 +21,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from aiohttp import web
-
 from shoal.local.compute import reports
 from shoal.local.compute.environment import worker_environment
 from shoal.local.compute.logs import WorkerLog
 from shoal.local.compute.memory import peak_bytes
 from shoal.local.compute.reports import Failure
+from shoal.local.compute.runtime_api import RuntimeConnection
 from shoal.local.compute.spec import MAX_SYNC_BYTES, VERSION, FunctionSpec, InvokeResult
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _RUNTIME = "/2018-06-01/runtime"
+_JSON = (("Content-Type", "application/json"),)
 _MEBIBYTE = 1 << 20
 # Room above the function's memory for what is reserved but never touched, before RLIMIT_DATA refuses.
 _RESERVED_MB = 1_024
-# Longer than any invocation: the runtime's connection must survive its handler's silence.
-_KEEP_ALIVE_SECONDS = 3_600.0
 
 
 class WorkerState(enum.Enum):
@@ -113,7 +111,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._exited: asyncio.Task[None] | None = None
-        self._next: asyncio.Future[Invocation | None] | None = None
+        self._poll: RuntimeConnection | None = None
         self._current: Invocation | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began = time.perf_counter()
@@ -141,8 +139,7 @@ class Worker:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self._scratch.mkdir(parents=True)
-        handler = web.Server(self._serve, access_log=None, keepalive_timeout=_KEEP_ALIVE_SECONDS)
-        self._server = await self._loop.create_server(handler, "127.0.0.1", 0)
+        self._server = await self._loop.create_server(lambda: RuntimeConnection(self, MAX_SYNC_BYTES), "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.log.write(reports.init_start_line())
         data_bytes = (self.spec.memory_mb + _RESERVED_MB) * _MEBIBYTE
@@ -158,7 +155,8 @@ class Worker:
 
     def assign(self, invocation: Invocation) -> None:
         """Hand an event to the idle worker."""
-        if self._next is None or self.state is not WorkerState.IDLE:
+        poll, self._poll = self._poll, None
+        if poll is None or self.state is not WorkerState.IDLE:
             raise RuntimeError(f"worker {self.pid} of {self.spec.name!r} isn't idle")
         self.state = WorkerState.BUSY
         self._current = invocation
@@ -166,7 +164,7 @@ class Worker:
         self._timer = self._loop.call_later(self.spec.timeout_s, self._timeout)
         self.log.begin(invocation.request_id, keep=self._init_ms is not None)
         self.log.write(reports.start_line(invocation.request_id))
-        self._next.set_result(invocation)
+        poll.answer(200, invocation.payload, self._headers(invocation))
 
     def kill(self) -> None:
         """Kill the worker with every process it started; a process that isn't there yet dies when it is."""
@@ -194,53 +192,53 @@ class Worker:
 
     # The Runtime API
 
-    async def _serve(self, request: web.BaseRequest) -> web.Response:
-        path = request.path.removeprefix(_RUNTIME)
-        if request.method == "GET" and path == "/invocation/next":
-            return await self._serve_next()
-        if request.method != "POST":
-            return web.Response(status=404)
-        body = await _read(request, MAX_SYNC_BYTES)
-        if path == "/init/error":
+    def asked(self, connection: RuntimeConnection, method: str, path: str, body: bytes | None) -> None:
+        """Answer the runtime; a poll, when there is an event."""
+        path = path.removeprefix(_RUNTIME)
+        if method == "GET" and path == "/invocation/next":
+            self._polled(connection)
+        elif method != "POST":
+            connection.answer(404)
+        elif path == "/init/error":
             self._init_error = body
-            return web.Response(status=202)
+            connection.answer(202)
+        else:
+            self._answered(connection, *path.removeprefix("/invocation/").partition("/")[::2], body)
+
+    def _polled(self, connection: RuntimeConnection) -> None:
+        if self.state not in (WorkerState.STARTING, WorkerState.ANSWERED) or self.doomed:
+            connection.answer(410)
+            return
+        if self.state is WorkerState.STARTING:
+            self._init_ms = (time.perf_counter() - self._began) * 1000
+            self._cancel_timer()
+            self.log.drain()
+        self._poll = connection
+        self.state = WorkerState.IDLE
+        self.idle_since = time.monotonic()
+        self._owner.worker_idle(self)
+
+    def _answered(self, connection: RuntimeConnection, request_id: str, kind: str, body: bytes | None) -> None:
         current = self._current
-        request_id, _, kind = path.removeprefix("/invocation/").partition("/")
         if current is None or request_id != current.request_id or kind not in ("response", "error"):
-            return web.json_response(
-                {"errorType": "InvalidRequestID", "errorMessage": "Invalid request ID"}, status=400
-            )
-        if body is None:
+            connection.answer(400, b'{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}', _JSON)
+        elif body is None:
             self._finish(b"", reports.response_too_large())
-            return web.json_response({"errorType": "RequestEntityTooLarge"}, status=413)
-        self._finish(body, None, failed=kind == "error")
-        return web.json_response({"status": "OK"}, status=202)
+            connection.answer(413, b'{"errorType":"RequestEntityTooLarge"}', _JSON)
+        else:
+            self._finish(body, None, failed=kind == "error")
+            connection.answer(202, b'{"status":"OK"}', _JSON)
 
-    async def _serve_next(self) -> web.Response:
-        if self.state in (WorkerState.STARTING, WorkerState.ANSWERED) and not self.doomed:
-            if self.state is WorkerState.STARTING:
-                self._init_ms = (time.perf_counter() - self._began) * 1000
-                self._cancel_timer()
-                self.log.drain()
-            self._next = self._loop.create_future()
-            self.state = WorkerState.IDLE
-            self.idle_since = time.monotonic()
-            self._owner.worker_idle(self)
-            invocation = await self._next
-            if invocation is not None:
-                return web.Response(body=invocation.payload, headers=self._headers(invocation))
-        return web.Response(status=410)
-
-    def _headers(self, invocation: Invocation) -> dict[str, str]:
-        headers = {
-            "Content-Type": "application/json",
-            "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self.spec.timeout_s) * 1000)),
-            "Lambda-Runtime-Invoked-Function-Arn": self.spec.arn,
-            "Lambda-Runtime-Trace-Id": invocation.trace,
-        }
+    def _headers(self, invocation: Invocation) -> list[tuple[str, str]]:
+        headers = [
+            *_JSON,
+            ("Lambda-Runtime-Aws-Request-Id", invocation.request_id),
+            ("Lambda-Runtime-Deadline-Ms", str(int((time.time() + self.spec.timeout_s) * 1000))),
+            ("Lambda-Runtime-Invoked-Function-Arn", self.spec.arn),
+            ("Lambda-Runtime-Trace-Id", invocation.trace),
+        ]
         if invocation.client_context is not None:
-            headers["Lambda-Runtime-Client-Context"] = invocation.client_context
+            headers.append(("Lambda-Runtime-Client-Context", invocation.client_context))
         return headers
 
     # The end of an invocation, and of the worker
@@ -350,8 +348,8 @@ class Worker:
             self._init_ms = (time.perf_counter() - self._began) * 1000
             failure = self._init_failure("")
             self.log.write(reports.init_report_line(self._init_ms, failure.status, failure.error_type))
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
+        if self._poll is not None:
+            self._poll.answer(410)
         self._owner.worker_exited(self, init_failed=init_failed)
         self.log.close()
         if self._server is not None:
@@ -364,17 +362,6 @@ class Worker:
         if self._init_error is not None:
             return reports.init_failed(self._init_error)
         return reports.exited(request_id, self._returncode, out_of_memory=self._out_of_memory)
-
-
-async def _read(request: web.BaseRequest, limit: int) -> bytes | None:
-    """The request's body; None, with all of it read and dropped, when it's over `limit` bytes."""
-    body = bytearray()
-    size = 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size <= limit:
-            body += part
-    return bytes(body) if size <= limit else None
 
 
 def _folder_bytes(folder: Path) -> int:
