@@ -48,8 +48,8 @@ def test_a_search_goes_from_its_first_trial_to_its_winner() -> None:
 
 
 def test_calls_at_once_give_every_lane_a_job_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Transactions are atomic in DynamoDB to each other and to a read of one item; in moto they aren't."""
-    lock = threading.Lock()
+    """DynamoDB shows no transaction that isn't over yet, or is taken back; moto does."""
+    lock, query = threading.Lock(), Table.query
 
     def one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
         def locked(*arguments: Any) -> Any:
@@ -60,6 +60,7 @@ def test_calls_at_once_give_every_lane_a_job_of_its_own(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Table, "put_all_new", one_at_a_time(Table.put_all_new))
     monkeypatch.setattr(Table, "get", one_at_a_time(Table.get))
+    monkeypatch.setattr(Table, "query", one_at_a_time(lambda *arguments: list(query(*arguments))))
     cloud = CatalogCloud(lanes=8, budget=Budget(trials=8))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(cloud.ask, [0, 1, 2, 3, 4, 5, 6, 7]))
