@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from shoal.connection import Connection
-from shoal.errors import ConnectionFailed, RunFailed, ServiceFailed, WaitTimedOut
+from shoal.errors import ConnectionFailed, RunFailed, RunPaused, ServiceFailed, WaitTimedOut
 
 FINAL = ("succeeded", "failed")
+PAUSED = "paused"
 POLL_SECONDS = 0.4
 POLL_SECONDS_ON_AWS = 2.0
 PATIENCE_SECONDS = 60.0  # how long the API may be away before `wait` gives up
@@ -68,8 +69,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.status in FINAL
+        """Whether nothing more will happen by itself: a paused trial goes on if its search promotes it."""
+        return self.status in (*FINAL, PAUSED)
 
     @property
     def stage(self) -> str:
@@ -144,12 +145,15 @@ class Run:
 
         Raises:
             RunFailed: The run failed; the message has the reason and the fix.
+            RunPaused: It is a trial of a search, which has paused it.
             WaitTimedOut: The time is over; the run goes on.
             ConnectionFailed, ServiceFailed: The API was away for a minute.
         """
         wait_until_finished(self, self._connection, timeout, on_progress, WaitTimedOut)
         if self.status == "failed":
             raise RunFailed(self)
+        if self.status == PAUSED:
+            raise RunPaused(self)
         return self
 
 

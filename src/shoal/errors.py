@@ -7,7 +7,9 @@ ShoalError
 ├── BadRequest           the call itself is wrong: a name, a path, a value (other 4xx, and checks made before sending)
 ├── ServiceFailed        the API answered 5xx, or with something that isn't its own JSON
 ├── ConversionFailed     a converter failed, or its model answers differently from the original
+├── BatchFailed          the batch job that was waited for failed; `.job` has it
 ├── RunFailed            the run that was waited for failed; `.run` has it
+├── RunPaused            the run that was waited for is a trial that its search has paused; `.run` has it
 ├── TuningFailed         the search that was waited for failed; `.tuning` has it
 └── WaitTimedOut         the run goes on, but longer than the caller would wait; `.run` has it
 """
@@ -73,6 +75,18 @@ class RunFailed(ShoalError):
         where = f" at {stage}" if stage else ""
         reason = failure.get("reason") or failure.get("error") or "no reason was recorded"
         super().__init__(f"Run {run.id} failed{where}: {reason}", str(failure.get("fix") or ""))
+
+
+class RunPaused(ShoalError):
+    """A run that was waited for is a trial that its search has paused: it goes on if the search promotes it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        search = run.id.rpartition("-")[0]
+        super().__init__(
+            f"Run {run.id} is a trial of search {search}, paused after round {run.progress.get('round', 0)}.",
+            f"Watch the search: shoal tunings {search} --watch",
+        )
 
 
 class BatchFailed(ShoalError):

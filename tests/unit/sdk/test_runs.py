@@ -33,6 +33,14 @@ def test_wait_raises_what_failed(run, api):
     assert caught.value.run.failure == failure
 
 
+def test_a_paused_trial_isnt_waited_for(run, api):
+    run.document["run_id"] = api.runs[0]["run_id"] = "digits-20261121-001"
+    api.script = [{"status": "paused", "progress": {"round": 3, "rounds": 9}}]
+    with pytest.raises(shoal.RunPaused, match="of search digits-20261121, paused after round 3") as caught:
+        run.wait()
+    assert caught.value.fix == "Watch the search: shoal tunings digits-20261121 --watch"
+
+
 def test_wait_stops_at_its_timeout(run, api):
     api.script = [{"stage": "Train Shard"}]
     with pytest.raises(shoal.WaitTimedOut, match="still running"):
