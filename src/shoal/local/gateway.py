@@ -42,6 +42,8 @@ __all__ = ["AuthorizerSpec", "HttpApiSpec", "HttpGateway", "Route", "Throttling"
 _logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 10_485_760
+MAX_HEAD_BYTES = 10_240
+"""Of the request line and the headers' values together."""
 INTEGRATION_SECONDS = 30.0
 _AUTHORIZER_SECONDS = 10.0
 _CACHED_IDENTITIES = 10_000
@@ -159,6 +161,8 @@ class HttpGateway:
     async def _answered(self, call: Call) -> Answer:
         route_key = ""
         try:
+            if _head_bytes(call) > MAX_HEAD_BYTES:
+                raise _Refused(431, "Request Header Fields Too Large")
             if len(call.body) > MAX_BODY_BYTES:
                 raise _Refused(413, "Request Entity Too Large")
             if self._bucket is not None and not self._bucket.take():
@@ -290,6 +294,11 @@ def _check_spec(spec: HttpApiSpec, host: str) -> None:
             refuse(
                 f"route {route.key!r} names an unknown authorizer {route.authorizer!r}", "Define it, or name another."
             )
+
+
+def _head_bytes(call: Call) -> int:
+    line = len(call.method) + len(call.raw_path) + len(call.raw_query)
+    return line + sum(len(value) for _, value in call.headers)
 
 
 def _identity(source: str, event: Mapping[str, Any]) -> str:

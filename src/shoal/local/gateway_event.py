@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 
 
@@ -290,6 +292,8 @@ def _answer_headers(given: object, cookies: object) -> list[tuple[str, str]]:
     for name, value in (given or {}).items():
         if isinstance(value, dict | list | None):
             raise BadAnswer(f"header {name!r} isn't a string")
+        if not _HEADER_NAME.fullmatch(name):
+            raise BadAnswer(f"header {name!r} has no name that HTTP knows")
         headers[name.lower()] = str(value).lower() if isinstance(value, bool) else str(value)
     headers.setdefault("content-type", "text/plain;charset=UTF-8")
     # The server computes these itself.

@@ -129,6 +129,27 @@ def test_body_limits(gateway: HttpGateway):
     assert ask(gateway, "POST", "/echo/x", b"x" * 4_000_000, **image)[0] == 200
 
 
+def test_the_head_has_a_limit(gateway: HttpGateway):
+    assert ask(gateway, "GET", "/echo/x", X_Long="x" * 9_000)[0] == 200
+    too_long = 431, {"message": "Request Header Fields Too Large"}
+    assert ask(gateway, "GET", "/echo/x", X_Long="x" * 10_240)[:2] == too_long
+    assert ask(gateway, "GET", "/echo/x?q=" + "x" * 10_240)[:2] == too_long
+
+
+def test_a_client_that_hangs_up_asks_no_function(gateway: HttpGateway, logs: list[LogRecord]):
+    before = len(logs)
+    with socket.create_connection((gateway.host, gateway.port)) as connection:
+        connection.sendall(b"POST /echo/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+    assert ask(gateway, "GET", "/echo/x")[0] == 200
+    assert len(logs) == before + 1
+
+
+def test_what_is_no_http_is_refused(gateway: HttpGateway):
+    with socket.create_connection((gateway.host, gateway.port)) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 400")
+
+
 def test_authorizer(gateway: HttpGateway, calls: Path):
     calls.write_text("")
     assert ask(gateway, "GET", "/closed/1")[:2] == (401, {"message": "Unauthorized"})

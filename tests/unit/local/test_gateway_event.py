@@ -151,6 +151,7 @@ def test_answers():
         {"statusCode": 200, "body": "%", "isBase64Encoded": True},
         {"statusCode": 200, "headers": []},
         {"statusCode": 200, "headers": {"a": "b\r\nc: d"}},
+        {"statusCode": 200, "headers": {"a b": "c"}},
         {"statusCode": 200, "cookies": "a"},
     ],
 )
