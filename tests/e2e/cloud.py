@@ -130,7 +130,7 @@ class LocalCloud:
             runs = self.runs(dataset)
             if runs and condition(runs[0]):
                 return runs[0]
-            time.sleep(0.1)
+            time.sleep(0.3)  # to list runs is work for the cloud, too
         raise AssertionError(f"{dataset}: {runs}\n{self.log()}")
 
     def finished(self, dataset: str) -> dict[str, Any]:
