@@ -22,7 +22,7 @@ down: .venv/run.stamp ## Stop the embedded cloud; data stays
 	@$(BIN)/shoal down
 
 test: .venv/dev.stamp .venv-sam/stamp ## Run all default tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/unit tests/infrastructure
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder tests/infrastructure tests/unit
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/integration tests/e2e
 
 test-torch: .venv-torch/stamp ## Compare gradients and training steps with PyTorch
