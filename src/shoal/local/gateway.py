@@ -2,8 +2,8 @@
 
 Limits: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html. A body within the gateway's
 10 MB whose event exceeds Lambda's 6 MB is refused with 413 and "Request Too Long": what API Gateway was seen to answer
-(https://github.com/koki-develop/lgtm-generator/issues/10, there in front of a REST API); AWS doesn't document it, nor the
-answer to a head that is too long: 431 is HTTP's own (RFC 6585).
+(https://github.com/koki-develop/lgtm-generator/issues/10, there in front of a REST API); AWS doesn't document it.
+Nor does it document the answer to a head that is too long: 431 is HTTP's own (RFC 6585).
 """
 
 from __future__ import annotations
