@@ -71,9 +71,10 @@ def test_the_onnxruntime_layer_is_small(built: Built) -> None:
 def _import(built: Built, function: str, layers: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Import a handler as Lambda does, with nothing on the path but the function, its layers and the runtime.
 
-    Layers are laid over each other, as in /opt: one may add to another's package.
+    Layers are laid over each other, as in /opt: one may add to another's package. Functions with the same layers share
+    a folder, so that each module is compiled once.
     """
-    opt = folder / function
+    opt = folder / "-".join(layers)
     for layer in layers:
         shutil.copytree(built.folder / layer / "python", opt, dirs_exist_ok=True, copy_function=_link)
     paths = [str(built.folder / function), str(opt)]

@@ -18,13 +18,15 @@ from shoal_core.graphs.training_step import build_training_step
 from tests.unit.graphs.networks import batch, load, prefixed, run
 
 FLOAT = TensorProto.FLOAT
-# Channels in, channels out, what the node says; the operands are of 9 x 7 places.
+# Channels in, channels out, what the node says; the operands are of 9 x 6 places.
 CONVOLUTIONS = {
     "plain": (16, 32, {"pads": [1, 1, 1, 1]}),
     "unequal pads": (32, 16, {"pads": [0, 2, 1, 0]}),
     "strides": (16, 32, {"pads": [1, 1, 1, 1], "strides": [2, 3]}),
     "dilations": (16, 16, {"pads": [2, 1, 2, 1], "dilations": [2, 1]}),
     "few channels": (3, 16, {"pads": [1, 1, 1, 1]}),
+    "phases": (32, 16, {"pads": [0, 0, 0, 1], "strides": [3, 2]}),
+    "phases of an axis": (16, 16, {"pads": [1, 1, 1, 1], "strides": [1, 2]}),
     "same": (16, 32, {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     "wide pads": (32, 16, {"pads": [3, 3, 3, 3]}),
 }
@@ -60,11 +62,13 @@ def answers(model, feeds):
 @pytest.mark.parametrize("use", CONVOLUTIONS)
 def test_convolutions_in_blocks_equal_plain_ones(use, bias):
     channels, outputs, attributes = CONVOLUTIONS[use]
-    shapes = {"x": ("N", channels, 9, 7), "w": (outputs, channels, 3, 3), **({"b": (outputs,)} if bias else {})}
+    shapes = {"x": ("N", channels, 9, 6), "w": (outputs, channels, 3, 3), **({"b": (outputs,)} if bias else {})}
     model = model_of(helper.make_node("Conv", list(shapes), ["y"], **attributes), shapes)
     plain, blocked = (gradients(model, list(shapes), blocked) for blocked in (False, True))
     assert DOMAIN in {item.domain for item in blocked.opset_import}
     assert DOMAIN not in {item.domain for item in plain.opset_import}
+    turned = "ConvTranspose" in {node.op_type for node in blocked.graph.node}
+    assert turned == (use in ("few channels", "strides", "same", "wide pads"))
     random = np.random.default_rng(0)
     # Whole blocks of samples, and not.
     for samples in (1, 5, 16, 21):
@@ -76,6 +80,66 @@ def test_convolutions_in_blocks_equal_plain_ones(use, bias):
         feeds["seed"] = random.normal(size=answer.shape).astype(np.float32)
         for found, expected in zip(answers(blocked, feeds), answers(plain, feeds), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4)
+
+
+def pool_of(sizes, **attributes):
+    shapes = {"x": ("N", 3, *sizes)}
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2] * len(sizes), **attributes)
+    return model_of(node, shapes)
+
+
+@pytest.mark.parametrize("sizes", [(6, 4), (7, 5), (2, 3)])
+def test_a_pool_by_pairs_gives_what_the_runtimes_own_does(sizes):
+    model = pool_of(sizes, strides=[2, 2])
+    step = gradients(model, ["x"], False)
+    assert "MaxPool" not in {node.op_type for node in step.graph.node}
+    reference = onnxruntime.InferenceSession(model.SerializeToString())
+    random = np.random.default_rng(0)
+    # Few different values: of equal ones the first gets the gradient, as in PyTorch.
+    for x in (random.integers(0, 3, (5, 3, *sizes)), random.normal(size=(1, 3, *sizes))):
+        feeds = {"x": x.astype(np.float32)}
+        (pooled,) = reference.run(None, feeds)
+        seed = random.normal(size=pooled.shape).astype(np.float32)
+        answer, gradient = answers(step, feeds | {"seed": seed})
+        np.testing.assert_array_equal(answer, pooled)
+        expected = np.zeros_like(feeds["x"])
+        for place in np.ndindex(pooled.shape):
+            sample, channel, row, column = place
+            window = feeds["x"][sample, channel, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            down, right = divmod(int(window.argmax()), 2)
+            expected[sample, channel, 2 * row + down, 2 * column + right] = seed[place]
+        np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "attributes"),
+    [
+        ((6, 6), {}),  # windows overlap
+        ((6, 6), {"strides": [2, 1]}),
+        ((6, 6), {"strides": [2, 2], "pads": [0, 0, 1, 1]}),
+        ((6, 6), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+        ((7, 7), {"strides": [2, 2], "ceil_mode": 1}),
+        ((6, 6), {"strides": [2, 2], "dilations": [2, 2]}),
+        ((6,), {"strides": [2]}),
+        ((6, 6, 6), {"strides": [2, 2, 2]}),
+        ((6, "M"), {"strides": [2, 2]}),
+        ((1, 6), {"strides": [2, 2], "pads": [0, 0, 1, 0]}),
+    ],
+)
+def test_other_pools_stay_as_they_are(sizes, attributes):
+    graph = GraphBuilder()
+    graph.input("x", FLOAT, ("N", 3, *sizes))
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2] * len(sizes), **attributes)
+    assert emit_faster(graph, Node.of(node), trained=True) is None
+
+
+def test_a_pool_whose_indices_are_read_or_that_nothing_trains_through_stays_as_it_is():
+    graph = GraphBuilder()
+    graph.input("x", FLOAT, ("N", 3, 6, 6))
+    usual = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    both = helper.make_node("MaxPool", ["x"], ["y", "places"], **usual)
+    assert emit_faster(graph, Node.of(both), trained=True) is None
+    assert emit_faster(graph, Node.of(helper.make_node("MaxPool", ["x"], ["y"], **usual)), trained=False) is None
 
 
 @pytest.mark.parametrize(

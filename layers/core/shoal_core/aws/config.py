@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from shoal_core.errors import ShoalError
+from shoal_core.frozen import Frozen
 from shoal_core.registry.jwt_claims import OidcSettings
 
 PREFIX = "SHOAL_"
 
 
-class Environment(BaseModel):
+class Environment(Frozen):
     """Names of the stack's resources. A function sees only those that its policy lets it use."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    model_config = ConfigDict(extra="ignore")
 
     bucket: str = Field(default="", description="where users upload")
     artifacts_bucket: str = Field(default="", description="where Shoal writes")

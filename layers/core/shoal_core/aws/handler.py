@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.parser import BaseModel, event_parser
+from aws_lambda_powertools.utilities.parser import event_parser
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import ConfigDict
 
@@ -19,6 +19,7 @@ from shoal_core.aws.catalog import Catalog
 from shoal_core.aws.config import environment, memory_mb
 from shoal_core.aws.s3 import S3Store
 from shoal_core.aws.stages import StageBook
+from shoal_core.frozen import Frozen
 
 if TYPE_CHECKING:
     from shoal_core.aws.batch_catalog import BatchCatalog
@@ -35,20 +36,20 @@ _first = True
 _context: LambdaContext | None = None
 
 
-class RunEvent(BaseModel):
+class RunEvent(Frozen):
     """What every state of the training state machine is given."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     run_id: str
     dataset: str
     version: str
 
 
-class BatchEvent(BaseModel):
+class BatchEvent(Frozen):
     """What every state of the batch state machine is given."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     model: str
     job: str

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split
 from shoal_core.data.pieces import Layout
 from shoal_core.data.quality.findings import NearDuplicatesReport
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ShardRange(_Model):
+class ShardRange(Frozen):
     """One final shard: its split, its number there, and its ranges [low, high) of positions, rising."""
 
     split: Split
@@ -25,14 +22,14 @@ class ShardRange(_Model):
     ranges: tuple[tuple[int, int], ...]
 
 
-class Move(_Model):
+class Move(Frozen):
     """Samples that a guard moved: the hash of their features or group (hex), and where to."""
 
     unit: str
     split: Split
 
 
-class Assignment(_Model):
+class Assignment(Frozen):
     """`assignment.json`.
 
     `layout` is None, and there are no shards, when no sample is left. `cuts` are the first time of validation and of

@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.plan import Plan
 from shoal_core.data.spec import ImageInput, PreprocessingSpec, TextColumn
 from shoal_core.errors import BadConfig, BadInput, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import ModelKeys
 from shoal_core.store import ObjectStore
 
@@ -30,11 +31,7 @@ Production = Callable[[str], int]
 """Gives the version of a model that serves. Raises `NotFound`."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Block(_Model):
+class Block(Frozen):
     """A part of a backbone that can be fine-tuned.
 
     Attributes:
@@ -52,7 +49,7 @@ class Block(_Model):
     operators: tuple[str, ...]
 
 
-class Backbone(_Model):
+class Backbone(Frozen):
     """`backbone.json`: a registered backbone.
 
     Attributes:

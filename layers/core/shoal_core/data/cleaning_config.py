@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from shoal_core.data.config_types import ConfigModel, Flag, ImageFit, Integer, Name, Number, TokenUnit
+from shoal_core.data.config_types import Flag, ImageFit, Integer, Name, Number, TokenUnit
+from shoal_core.frozen import Frozen
 
 ColumnKind = Literal["number", "category", "boolean", "date", "text", "ignore"]
 ImageColor = Literal["grey", "rgb", "hsv", "ycbcr"]
@@ -29,13 +30,13 @@ MAX_TOKENS = 4096
 MAX_WINDOW = 4096
 
 
-class OutlierConfig(ConfigModel):
+class OutlierConfig(Frozen):
     """Numbers beyond these quantiles of the training split are clipped to them (winsorising)."""
 
     quantile: Annotated[Number, Field(gt=0, lt=0.5)] = 0.001
 
 
-class ColumnConfig(ConfigModel):
+class ColumnConfig(Frozen):
     """What is known of one column: its type, and what goes over the whole table's settings for it."""
 
     type: ColumnKind | None = None
@@ -44,7 +45,7 @@ class ColumnConfig(ConfigModel):
     buckets: Annotated[Integer, Field(ge=2, le=1_000_000)] | None = None
 
 
-class ImageConfig(ConfigModel):
+class ImageConfig(Frozen):
     """How images become one size and one colour space.
 
     `stretch` changes the aspect ratio, `pad` fits the image and fills the rest with black, `cover` fills the size and
@@ -56,14 +57,14 @@ class ImageConfig(ConfigModel):
     crop: Annotated[Number, Field(gt=0, le=1)] = 1.0
 
 
-class LabelsConfig(ConfigModel):
+class LabelsConfig(Frozen):
     """A table that names files and their labels: its name in the upload, and its column of file names."""
 
     file: Name | None = None
     column: Name | None = None
 
 
-class TextConfig(ConfigModel):
+class TextConfig(Frozen):
     """How texts become token ids. With `buckets`, tokens are hashed; else a vocabulary is learnt."""
 
     length: Annotated[Integer, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -81,7 +82,7 @@ class TextConfig(ConfigModel):
         return self
 
 
-class SequenceConfig(ConfigModel):
+class SequenceConfig(Frozen):
     """Windows over a table's rows: `window` rows of one `id` in the order of `time`, every `stride` rows.
 
     The target is the target column's value `horizon` rows after the window's last row (0: at the last row).
@@ -94,7 +95,7 @@ class SequenceConfig(ConfigModel):
     horizon: Annotated[Integer, Field(ge=0, le=MAX_WINDOW)] = 0
 
 
-class Expectation(ConfigModel):
+class Expectation(Frozen):
     """Something that must hold, or the run stops before training with the rows that broke it.
 
     `column` with `min`, `max`, `values`, `unique`, `max_missing` or `pattern`; or `min_per_class` or `min_samples` of
@@ -127,7 +128,7 @@ class Expectation(ConfigModel):
         return self
 
 
-class AugmentConfig(ConfigModel):
+class AugmentConfig(Frozen):
     """What is varied at training time; None leaves it to the recipe's defaults, 0 or false turns it off.
 
     Images: `flip` (left and right), `shift` and `crop` (share of the side), `rotation` (degrees), `brightness`,
@@ -147,7 +148,7 @@ class AugmentConfig(ConfigModel):
     noise: Annotated[Number, Field(ge=0, le=1)] | None = None
 
 
-class OptimizeConfig(ConfigModel):
+class OptimizeConfig(Frozen):
     """What the served model may lose against the trained one for speed.
 
     `prune` allows channels to be left out, `int8` 8-bit weights and activations; `max_loss` is in points of the metric
@@ -166,7 +167,7 @@ def _labels(value: object) -> object:
     return tuple(str(label).lower() if isinstance(label, bool) else str(label) for label in labels)
 
 
-class AnomalyConfig(ConfigModel):
+class AnomalyConfig(Frozen):
     """How anomalies are told: from which score on, and which labels, where there are any, aren't anomalies.
 
     The threshold is the `quantile` of the scores of validation samples that aren't known as anomalies. `normal` are
@@ -183,7 +184,7 @@ PromoteMetric = Literal[
 ]  # fmt: skip
 
 
-class PromoteConfig(ConfigModel):
+class PromoteConfig(Frozen):
     """When a new version takes the place of the one in production.
 
     With `auto` it must be better by `margin` points of `metric` (hundredths; percent of an error) on its own test
@@ -196,7 +197,7 @@ class PromoteConfig(ConfigModel):
     margin: Annotated[Number, Field(ge=0, le=100)] = 0.0
 
 
-class CardConfig(ConfigModel):
+class CardConfig(Frozen):
     """What only people know of a model: who answers for it, what it is for, and what it must not be used for."""
 
     owner: Annotated[str, Field(max_length=200)] = ""

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from shoal_core.data.config_types import ConfigModel, Flag, Integer, Number
+from shoal_core.data.config_types import Flag, Integer, Number
+from shoal_core.frozen import Frozen
 
 Compute = Literal["lambda", "sagemaker"]
 MAX_INSTANCES = 16
@@ -14,7 +15,7 @@ MAX_HOURS = 120
 """SageMaker's own limit of a training job, five days; more needs a raised quota."""
 
 
-class ComputeConfig(ConfigModel):
+class ComputeConfig(Frozen):
     """`compute`: a word, or fields; what is None is the stack's setting.
 
     `service` says where; `auto` decides by the quote. The others are about SageMaker: `instance` type and their

@@ -33,7 +33,6 @@ from shoal_core.data.compute_config import ComputeConfig, ComputeField
 from shoal_core.data.config_types import (
     ClassWeights,
     Compression,
-    ConfigModel,
     Flag,
     Integer,
     Loss,
@@ -51,6 +50,7 @@ from shoal_core.data.config_types import (
 from shoal_core.data.source_config import Patterns, SourceConfig
 from shoal_core.data.source_config import Schedule as SourceSchedule
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 
 IMAGE_RECIPES: frozenset[Recipe] = frozenset({"cnn", "resnet", "vgg"})
 """Recipes that need images."""
@@ -70,7 +70,7 @@ def _square(value: object) -> object:
     return value
 
 
-class SplitConfig(ConfigModel):
+class SplitConfig(Frozen):
     """Shares of the samples held out; the rest is for training.
 
     By `group`, all rows with one value of a column go to one side; by `time`, the newest rows are held out, the very
@@ -91,7 +91,7 @@ class SplitConfig(ConfigModel):
         return self
 
 
-class TrainingConfig(ConfigModel):
+class TrainingConfig(Frozen):
     """How to train; what is None is chosen by the recipe, or left out: see docs/upload-contract.md."""
 
     optimizer: Optimizer | None = None
@@ -133,7 +133,7 @@ class TrainingConfig(ConfigModel):
         return self
 
 
-class BudgetConfig(ConfigModel):
+class BudgetConfig(Frozen):
     """What training may take: minutes by the clock, dollars on AWS; at least one of them."""
 
     minutes: Annotated[Number, Field(gt=0, le=10_000)] | None = None
@@ -146,7 +146,7 @@ class BudgetConfig(ConfigModel):
         return self
 
 
-class DatasetConfig(ConfigModel):
+class DatasetConfig(Frozen):
     """`dataset.yaml`: everything is optional, what is None is inferred from the data.
 
     `image_size` is (height, width) in pixels; one number in YAML means a square. `separator` parts the labels of one
@@ -218,7 +218,7 @@ class DatasetConfig(ConfigModel):
         return self.task == "anomaly" or self.recipe == "autoencoder"
 
 
-class SourceFile(ConfigModel):
+class SourceFile(Frozen):
     """One object: its key, S3 version, size in bytes, and sha256 (hex) or ETag, whichever is known.
 
     `bucket` is None for the bucket of uploads. `name` is the file's name within its dataset; None where it is the key
@@ -234,7 +234,7 @@ class SourceFile(ConfigModel):
     bucket: str | None = None
 
 
-class ListingPart(ConfigModel):
+class ListingPart(Frozen):
     """One JSONL object of a listing: a `SourceFile` a line; `bytes` are the part's own, gzipped."""
 
     key: str
@@ -242,7 +242,7 @@ class ListingPart(ConfigModel):
     bytes: int = Field(ge=0)
 
 
-class Listing(ConfigModel):
+class Listing(Frozen):
     """The files of a set that is too large for `request.json`, in the order of their names; `bytes` are the files'."""
 
     parts: tuple[ListingPart, ...]
@@ -250,7 +250,7 @@ class Listing(ConfigModel):
     bytes: int = Field(ge=0)
 
 
-class DatasetRequest(ConfigModel):
+class DatasetRequest(Frozen):
     """`request.json`: what was uploaded and what was asked for; one dataset version comes from one request.
 
     The files are in `files` or, when there are more than 10,000, in the objects that `listing` names.

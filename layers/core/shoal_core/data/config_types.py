@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 SupervisedTask = Literal["classification", "multilabel", "regression"]
 Task = Literal[SupervisedTask, "anomaly"]
@@ -53,9 +53,3 @@ Integer = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(min_length=1, strict=True)]
 Side = Annotated[int, Field(strict=True, ge=MIN_IMAGE_SIDE, le=MAX_IMAGE_SIDE)]
-
-
-class ConfigModel(BaseModel):
-    """One mapping of `dataset.yaml`: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

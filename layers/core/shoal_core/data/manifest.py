@@ -5,23 +5,19 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.config_types import SPLITS, Split
 from shoal_core.data.spec import PreprocessingSpec
 from shoal_core.errors import BadInput
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+from shoal_core.frozen import Frozen
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 
 
-class NumberSummary(_Model):
+class NumberSummary(Frozen):
     """Statistics of one number column, image channel or regression target, over the training split.
 
     `count` values are present and `missing` aren't; `std` is the population's (divided by `count`). With no value
@@ -40,7 +36,7 @@ class NumberSummary(_Model):
     histogram: tuple[int, ...] = ()
 
 
-class CategorySummary(_Model):
+class CategorySummary(Frozen):
     """Statistics of one category column over the training split.
 
     `cardinality` is the number of codes, len(categories) + 1: code 0 stands for missing and unknown values.
@@ -51,7 +47,7 @@ class CategorySummary(_Model):
     counts: tuple[int, ...]
 
 
-class DatasetStatistics(_Model):
+class DatasetStatistics(Frozen):
     """Statistics over the training split only.
 
     `channels` (images) has one entry per channel, in pixel units 0..255; `numbers` (tables and sequences, by the names
@@ -63,16 +59,16 @@ class DatasetStatistics(_Model):
 
     samples: int = Field(ge=0)
     channels: tuple[NumberSummary, ...] = ()
-    numbers: dict[str, NumberSummary] = {}
-    categories: dict[str, CategorySummary] = {}
-    texts: dict[str, NumberSummary] = {}
-    fills: dict[str, float] = {}
-    bounds: dict[str, tuple[float, float]] = {}
+    numbers: dict[str, NumberSummary] = Field(default={})
+    categories: dict[str, CategorySummary] = Field(default={})
+    texts: dict[str, NumberSummary] = Field(default={})
+    fills: dict[str, float] = Field(default={})
+    bounds: dict[str, tuple[float, float]] = Field(default={})
     target: NumberSummary | None = None
-    classes: dict[str, int] = {}
+    classes: dict[str, int] = Field(default={})
 
 
-class ShardFile(_Model):
+class ShardFile(Frozen):
     """One shard: its key in the artifacts bucket, samples, bytes and sha256 (hex)."""
 
     key: str
@@ -81,7 +77,7 @@ class ShardFile(_Model):
     sha256: str
 
 
-class Manifest(_Model):
+class Manifest(Frozen):
     """`manifest.json`: a dataset version's shards by split, the spec they were encoded with, and their statistics."""
 
     schema_version: Literal[1] = 1
@@ -94,7 +90,7 @@ class Manifest(_Model):
     validation: tuple[ShardFile, ...] = ()
     test: tuple[ShardFile, ...] = ()
     statistics: DatasetStatistics
-    class_counts: dict[Split, dict[str, int]] = {}
+    class_counts: dict[Split, dict[str, int]] = Field(default={})
 
     def shards(self, split: Split) -> tuple[ShardFile, ...]:
         """The shards of one split, in order."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.assigning import labels_conflict
 from shoal_core.data.assignment import Assignment, ShardRange
@@ -29,13 +29,14 @@ from shoal_core.data.shards import Tensors, decode_shard, new_shard
 from shoal_core.data.sides import SideRule
 from shoal_core.data.statistics import StatisticsAccumulator, count_classes
 from shoal_core.errors import BadInput, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
 MAX_SHARD_BYTES = 64 * 1024**2
 
 
-class PackIndex(BaseModel):
+class PackIndex(Frozen):
     """`packs/pack-00000.json`: one final shard's outcome, written after its tensors.
 
     `files` is empty where dedupe left nothing, and has several where far more samples than foreseen lie in the range.
@@ -43,15 +44,13 @@ class PackIndex(BaseModel):
     `StatisticsAccumulator`, of training shards only.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     schema_version: Literal[1] = 1
     shard: int = Field(ge=0)
     split: Split
     files: tuple[ShardFile, ...] = ()
     samples: int = Field(ge=0)
     classes: tuple[int, ...] = ()
-    left_out: dict[str, int] = {}
+    left_out: dict[str, int] = Field(default={})
     examples: tuple[Drop, ...] = ()
     statistics: dict[str, Any] | None = None
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split
@@ -23,6 +23,7 @@ from shoal_core.data.report import Drops
 from shoal_core.data.shards import Tensors, decode_shard, new_shard
 from shoal_core.data.splits import HASH_BYTES, POSITION_BITS, hash_words
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 
 FEATURE_HASH = "feature_hash"
 ROW_HASH = "row_hash"
@@ -46,20 +47,16 @@ SKETCH_ROWS = 1024
 _BLOCK = 1 << 14
 
 
-class RecordField(BaseModel):
+class RecordField(Frozen):
     """One field of a record: a tensor's name, its dtype (numpy's code) and its shape without the first axis."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     dtype: str
     shape: tuple[int, ...]
 
 
-class Layout(BaseModel):
+class Layout(Frozen):
     """The records of a piece; the same in all pieces of a set. `near` is the width of `near_hash`, 0 without any."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     keys: tuple[RecordField, ...]
     rows: tuple[RecordField, ...]
@@ -76,37 +73,31 @@ class Layout(BaseModel):
         return np.dtype([(field.name, field.dtype, field.shape) for field in self.rows])
 
 
-class PieceFile(BaseModel):
+class PieceFile(Frozen):
     """A piece's tensors: key, bytes, and the byte at which each tensor begins."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
     bytes: int = Field(ge=1)
     starts: dict[str, int]
 
 
-class RowSketch(BaseModel):
+class RowSketch(Frozen):
     """The distinct rows with the `SKETCH_ROWS` smallest hashes (as 64-bit numbers), and their times.
 
     An even sample of the set's distinct rows, whatever repeats in it: it merges by keeping the smallest again.
     (Bar-Yossef et al., "Counting distinct elements in a data stream", 2002.)
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     hashes: tuple[int, ...] = ()
     times: tuple[float | None, ...] = ()
 
 
-class PieceIndex(BaseModel):
+class PieceIndex(Frozen):
     """`pieces/piece-00000.json`: one work item's outcome, written after its tensors.
 
     `marks` are the first rows of the `MARKS` parts of the positions. `class_counts` are by side as far as it is known
     from a sample alone; by time, everything counts as training. Nothing here is deduped: that is done while packing.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     item: int = Field(ge=0)
@@ -115,7 +106,7 @@ class PieceIndex(BaseModel):
     layout: Layout | None = None
     marks: tuple[int, ...] = ()
     sketch: RowSketch = RowSketch()
-    class_counts: dict[Split, dict[str, int]] = {}
+    class_counts: dict[Split, dict[str, int]] = Field(default={})
     drops: Drops = Drops()
     findings: ItemFindings = ItemFindings()
 

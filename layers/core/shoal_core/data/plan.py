@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig, SourceFile
@@ -13,13 +13,10 @@ from shoal_core.data.report import ColumnReport, Drops
 from shoal_core.data.spec import DateColumn, PreprocessingSpec
 from shoal_core.data.tables.formats import TableFormat
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ArchiveSlice(_Model):
+class ArchiveSlice(Frozen):
     """Entries first..last (exclusive) of an archive, `file` being its number among the plan's sources.
 
     `offset` is where reading starts: a header of a tar, an entry of a zip's directory. With `block`, planning re-packed
@@ -34,7 +31,7 @@ class ArchiveSlice(_Model):
     offset: int = Field(ge=0)
 
 
-class TableSlice(_Model):
+class TableSlice(Frozen):
     """Bytes start..stop (exclusive) of a table, cut between rows; `line` lines lie before it.
 
     `file` is its number among the plan's sources. With `block`, planning wrote the table as blocks that can be read
@@ -49,7 +46,7 @@ class TableSlice(_Model):
     line: int = Field(ge=0)
 
 
-class RowGroupSlice(_Model):
+class RowGroupSlice(Frozen):
     """Row groups first..last (exclusive) of a Parquet file; `row` rows lie before them."""
 
     kind: Literal["row_groups"] = "row_groups"
@@ -59,23 +56,23 @@ class RowGroupSlice(_Model):
     row: int = Field(ge=0)
 
 
-class TableParts(_Model):
+class TableParts(Frozen):
     """Parts of several files, or of several blocks of one, in order."""
 
     kind: Literal["table_parts"] = "table_parts"
     parts: tuple[Annotated[TableSlice | RowGroupSlice, Field(discriminator="kind")], ...]
 
 
-class TableFile(_Model):
+class TableFile(Frozen):
     """How to read one of several tables: its name, its format among the plan's, and the keys of its partition."""
 
     name: str
     form: int = Field(ge=0)
     size: int = Field(default=0, ge=0)
-    partition: dict[str, str | None] = {}
+    partition: dict[str, str | None] = Field(default={})
 
 
-class SequenceSlice(_Model):
+class SequenceSlice(Frozen):
     """The series whose ids fall in buckets first..last (exclusive) by their hash, of `Plan.reads`.
 
     Of each series' windows it takes part `part` of `parts` runs of neighbours.
@@ -88,7 +85,7 @@ class SequenceSlice(_Model):
     parts: int = Field(default=1, ge=1)
 
 
-class ObjectSlice(_Model):
+class ObjectSlice(Frozen):
     """Files first..last (exclusive) of the request's files in the order of their keys."""
 
     kind: Literal["objects"] = "objects"
@@ -101,7 +98,7 @@ WorkItem = Annotated[
 ]
 
 
-class Plan(_Model):
+class Plan(Frozen):
     """`plan.json`.
 
     `source` is the one archive or table; `sources` are all of them where there are several. Loose files are listed by

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split, Task
@@ -19,17 +19,14 @@ from shoal_core.data.quality.findings import (
     QuarantineReport,
 )
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 
 MAX_EXAMPLES = 1000
 # What is told per file and per observation has room for this many names; the rest are counted under "".
 MAX_NAMES = 1000
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Drop(_Model):
+class Drop(Frozen):
     """One sample that was left out: where it is, why (a code and a sentence), and what to do about it."""
 
     file: str
@@ -39,7 +36,7 @@ class Drop(_Model):
     fix: str = ""
 
 
-class Drops(_Model):
+class Drops(Frozen):
     """What was left out: how often for which reason, with the first few as examples; `ignored` are junk files.
 
     `files` counts by file and reason, for the first `MAX_NAMES` files, and `encoded` what wasn't left out. `observed`
@@ -47,12 +44,12 @@ class Drops(_Model):
     -> samples.
     """
 
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = Field(default={})
     examples: tuple[Drop, ...] = ()
     ignored: int = 0
-    files: dict[str, dict[str, int]] = {}
-    encoded: dict[str, int] = {}
-    observed: dict[str, dict[str, int]] = {}
+    files: dict[str, dict[str, int]] = Field(default={})
+    encoded: dict[str, int] = Field(default={})
+    observed: dict[str, dict[str, int]] = Field(default={})
 
     @property
     def total(self) -> int:
@@ -192,7 +189,7 @@ def _drop(file: str, place: str, code: str, reason: str, fix: str) -> Drop:
     )
 
 
-class ColumnReport(_Model):
+class ColumnReport(Frozen):
     """One column of a table.
 
     `distinct` counts values that aren't missing; where there are more than the planning pass keeps, it is a lower bound
@@ -208,7 +205,7 @@ class ColumnReport(_Model):
     reason: str = ""
 
 
-class FileReport(_Model):
+class FileReport(Frozen):
     """One uploaded file (or all loose files together): samples kept and dropped, by reason.
 
     Of several files, `kept` counts samples before duplicates are left out, since an equal one may be in another file.
@@ -216,11 +213,11 @@ class FileReport(_Model):
 
     file: str
     kept: int = Field(ge=0)
-    dropped: dict[str, int] = {}
+    dropped: dict[str, int] = Field(default={})
     ignored: int = Field(ge=0, default=0)
 
 
-class Report(_Model):
+class Report(Frozen):
     """`report.json`.
 
     `settings` are the values in force, `inferred` the names of those that nobody asked for. `duplicates` are samples
@@ -242,14 +239,14 @@ class Report(_Model):
     inferred: tuple[str, ...]
     columns: tuple[ColumnReport, ...] = ()
     samples: dict[Split, int]
-    class_counts: dict[Split, dict[str, int]] = {}
+    class_counts: dict[Split, dict[str, int]] = Field(default={})
     warnings: tuple[str, ...] = ()
     expectations: tuple[ExpectationReport, ...] = ()
     quarantine: QuarantineReport = QuarantineReport()
     distributions: tuple[Distribution, ...] = ()
     flags: tuple[ColumnFlag, ...] = ()
     near_duplicates: NearDuplicatesReport | None = None
-    sources: dict[str, dict[str, int]] = {}
+    sources: dict[str, dict[str, int]] = Field(default={})
     drift: DriftReport | None = None
 
     def encode(self) -> bytes:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from shoal_core.data.config_types import ConfigModel, Integer, Name
+from shoal_core.data.config_types import Integer, Name
 from shoal_core.data.schedules import next_due
+from shoal_core.frozen import Frozen
 
 MAX_SEGMENTS = 40
 S3_URI = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$"
@@ -24,7 +25,7 @@ Pattern = Annotated[str, Field(min_length=1, max_length=1024, strict=True)]
 Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_several), Field(min_length=1, max_length=100)]
 
 
-class SourceConfig(ConfigModel):
+class SourceConfig(Frozen):
     """Data that isn't uploaded: the objects under an S3 prefix, or the items of a DynamoDB table."""
 
     s3: Annotated[str, Field(pattern=S3_URI, max_length=1100, strict=True)] | None = None

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import ImageFit, Task, TokenUnit
@@ -24,12 +24,9 @@ from shoal_core.data.tables.columns import Encoded, Problem, columns_of_rows, en
 from shoal_core.data.tables.targets import describe_problem, encode_targets, raise_problem, shorten
 from shoal_core.data.values import ValueKind
 from shoal_core.errors import BadImage, BadInput, BadRequest, BadTable
+from shoal_core.frozen import Frozen
 
 Row = Mapping[str, object]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 @functools.lru_cache(maxsize=256)
@@ -38,7 +35,7 @@ def class_codes(texts: tuple[str, ...], first: int) -> Mapping[str, int]:
     return {text: code for code, text in enumerate(texts, first)}
 
 
-class ImageInput(_Model):
+class ImageInput(Frozen):
     """Images as uint8 [channels, height, width]: 1 channel is grey; 3 are of `color` (RGB, HSV or YCbCr).
 
     `fit` and `crop` as in `cleaning_config.ImageConfig`.
@@ -52,13 +49,13 @@ class ImageInput(_Model):
     crop: float = Field(default=1.0, gt=0, le=1)
 
 
-class NumberColumn(_Model):
+class NumberColumn(Frozen):
     """A column of `numbers`."""
 
     name: str
 
 
-class CategoryColumn(_Model):
+class CategoryColumn(Frozen):
     """A column of `categories`: `categories[i]` has code i + 1; missing is 0.
 
     Any other value has code 0 as well, or with `buckets` one of that many further codes, by its hash.
@@ -83,7 +80,7 @@ class CategoryColumn(_Model):
 DateFeature = Literal["elapsed", "hour", "weekday", "day", "month"]
 
 
-class DateColumn(_Model):
+class DateColumn(Frozen):
     """A column of dates or times, which becomes numbers: `elapsed` days since 1970 (UTC), sine and cosine of the rest.
 
     `unit` is how a bare number counts from 1970; None when values are texts: ISO 8601, and with `order` also slashed or
@@ -103,7 +100,7 @@ class DateColumn(_Model):
         return tuple(f"{self.name}.{name}" for name in (*elapsed, *waves))
 
 
-class TextColumn(_Model):
+class TextColumn(Frozen):
     """A column of texts: `length` ids of `tokens`; 0 is padding, 1 an unknown token, then come the vocabulary's.
 
     With `buckets` there is no vocabulary: tokens (and n-grams of up to `ngrams` of them) are hashed into that many ids.
@@ -125,7 +122,7 @@ class TextColumn(_Model):
         return 2 + (self.buckets or len(self.vocabulary))
 
 
-class TableInput(_Model):
+class TableInput(Frozen):
     """Columns of a table. `ignored` ones were in the training data but carry nothing; a request may have them."""
 
     numbers: tuple[NumberColumn, ...] = ()
@@ -148,7 +145,7 @@ class TableInput(_Model):
         return (*plain, *(name for column in self.dates for name in column.number_names))
 
 
-class SequenceInput(_Model):
+class SequenceInput(Frozen):
     """Windows of rows of one `id` (None: one series) in the order of `time`.
 
     Of numbers and booleans there is `sequence` float32 [window, F], where NaN is missing; of categories `categories`
@@ -176,7 +173,7 @@ class SequenceInput(_Model):
         return tuple(column.name for column in self.numbers)
 
 
-class TargetSpec(_Model):
+class TargetSpec(Frozen):
     """What is predicted: `column` is None where the class is the folder; `classes` in natural order.
 
     `separator` parts the labels of one cell (multilabel). Of anomalies `classes` are those of `data.anomalies`, and
@@ -196,7 +193,7 @@ class TargetSpec(_Model):
         return self.column or ("folder" if self.classes or self.task != "anomaly" else "none")
 
 
-class PreprocessingSpec(_Model):
+class PreprocessingSpec(Frozen):
     """One versioned description of how raw input becomes tensors.
 
     A set of texts by folder is a table whose one column is called `text`. A model that was made elsewhere and came

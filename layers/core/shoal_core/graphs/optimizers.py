@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from onnx import TensorProto
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.builder import GraphBuilder
 
 LEARNING_RATE = "learning_rate"
@@ -25,15 +26,13 @@ _NORM_FLOOR = 1e-6
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Optimizer(BaseModel):
+class _Optimizer(Frozen):
     """What all optimizers share.
 
     Args:
         weight_decay: How strongly weights are pulled to 0.
         clip_norm: Longest global norm that a worker's gradient may have; None doesn't clip.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None

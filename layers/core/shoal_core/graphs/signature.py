@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
+
+from shoal_core.frozen import Frozen
 
 MIN_IMAGE_SIDE = 4
 
@@ -16,11 +18,7 @@ Size = Annotated[int, Field(ge=1)]
 Bounds = tuple[FiniteFloat, FiniteFloat]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageInput(_Record):
+class ImageInput(Frozen):
     """`image` uint8 [N, channels, height, width].
 
     Attributes:
@@ -40,7 +38,7 @@ class ImageInput(_Record):
         return self
 
 
-class _Columns(_Record):
+class _Columns(Frozen):
     """Columns of numbers, NaN where a value is missing.
 
     A missing value becomes the column's fill, then values are clipped to its bounds, then standardised.
@@ -101,7 +99,7 @@ class SequenceInput(_Columns):
         return len(self.mean)
 
 
-class CategoriesInput(_Record):
+class CategoriesInput(Frozen):
     """`categories` int64 [N, columns]; code 0 is missing or unknown.
 
     Attributes:
@@ -111,14 +109,14 @@ class CategoriesInput(_Record):
     cardinalities: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
-class TokenColumn(_Record):
+class TokenColumn(Frozen):
     """One column of texts in `tokens`: `length` ids below `cardinality`; 0 is padding, 1 an unknown token."""
 
     length: Size
     cardinality: Annotated[int, Field(ge=2)]
 
 
-class TokensInput(_Record):
+class TokensInput(Frozen):
     """`tokens` int32 [N, length]: the columns of texts side by side; padding is at the end of each."""
 
     columns: Annotated[tuple[TokenColumn, ...], Field(min_length=1)]
@@ -134,27 +132,27 @@ class TokensInput(_Record):
         return tuple(sum(column.length for column in self.columns[:index]) for index in range(len(self.columns)))
 
 
-class FeaturesInput(_Record):
+class FeaturesInput(Frozen):
     """`features` float32 [N, *shape]: what the frozen part of a backbone made of an image or a text."""
 
     shape: Annotated[tuple[Size, ...], Field(min_length=1)]
 
 
-class Classification(_Record):
+class Classification(Frozen):
     """One of `classes` classes."""
 
     kind: Literal["classification"] = "classification"
     classes: Annotated[int, Field(ge=2)]
 
 
-class Multilabel(_Record):
+class Multilabel(Frozen):
     """Any number of `classes` classes at once."""
 
     kind: Literal["multilabel"] = "multilabel"
     classes: Annotated[int, Field(ge=1)]
 
 
-class Regression(_Record):
+class Regression(Frozen):
     """One number; mean and standard deviation of the training targets, in original units (a std of 0 counts as 1)."""
 
     kind: Literal["regression"] = "regression"
@@ -162,7 +160,7 @@ class Regression(_Record):
     std: Deviation = 1.0
 
 
-class Anomaly(_Record):
+class Anomaly(Frozen):
     """How unusual a sample is: nothing is predicted of it but itself."""
 
     kind: Literal["anomaly"] = "anomaly"
@@ -171,7 +169,7 @@ class Anomaly(_Record):
 Task = Annotated[Classification | Multilabel | Regression | Anomaly, Field(discriminator="kind")]
 
 
-class NetworkSignature(_Record):
+class NetworkSignature(Frozen):
     """Inputs and task of a network: an image, a sequence, or numbers, categories and tokens of a table.
 
     `features` take the place of an image, or of a table's tokens.

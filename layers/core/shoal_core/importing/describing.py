@@ -10,8 +10,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from shoal_core.data.backbones import Pooling
 from shoal_core.data.config import read_yaml
-from shoal_core.data.config_types import ConfigModel, Flag, ImageFit, Integer, Name, Number, SupervisedTask, TokenUnit
+from shoal_core.data.config_types import Flag, ImageFit, Integer, Name, Number, SupervisedTask, TokenUnit
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 
 FILE = "model.yaml"
 MAX_LABELS = 50_000
@@ -50,7 +51,7 @@ def _one_or_more(value: object) -> object:
 PerChannel = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more), Field(min_length=1, max_length=3)]
 
 
-class ImageDescription(ConfigModel):
+class ImageDescription(Frozen):
     """How an image becomes the model's tensor.
 
     Attributes:
@@ -83,7 +84,7 @@ class ImageDescription(ConfigModel):
         return self
 
 
-class TextDescription(ConfigModel):
+class TextDescription(Frozen):
     """How a text becomes the model's token ids: int [N, length].
 
     Attributes:
@@ -113,7 +114,7 @@ class TextDescription(ConfigModel):
         return (self.padding, self.unknown, *range(first, first + len(self.vocabulary)))
 
 
-class BackboneDescription(ConfigModel):
+class BackboneDescription(Frozen):
     """What of a model is a backbone for transfer learning.
 
     Attributes:
@@ -126,7 +127,7 @@ class BackboneDescription(ConfigModel):
     pooling: Pooling | None = None
 
 
-class ModelDescription(ConfigModel):
+class ModelDescription(Frozen):
     """`model.yaml`. Without `image`, `columns` or `text` the model takes tensors.
 
     Attributes:

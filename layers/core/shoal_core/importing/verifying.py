@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.errors import BadModel, TooLarge
+from shoal_core.frozen import Frozen
 from shoal_core.importing.bounded import Trial, run_bounded
 from shoal_core.importing.limits import Limits
 
@@ -27,11 +28,7 @@ TRIAL = Trial(
 """What tries a model: the module of that name."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tensor(_Record):
+class Tensor(Frozen):
     """An input of a model: its name, V2 datatype, and shape with -1 for what may vary."""
 
     name: str
@@ -48,7 +45,7 @@ class Output(Tensor):
     answers: Literal["probabilities", "unit", "any"]
 
 
-class VerifiedModel(_Record):
+class VerifiedModel(Frozen):
     """What verification found out about a model.
 
     Attributes:

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.errors import BadRequest, NotPermitted
+from shoal_core.frozen import Frozen
 
 ADMIN = "admin"
 READ = "read"
@@ -36,12 +37,7 @@ _SCOPE = re.compile(r"admin|read|data:write|predict:(\*|[A-Za-z0-9][A-Za-z0-9._-
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
-class _Record(BaseModel):
-    # Not the catalog's base: authorize and predict would build all of its models at every cold start.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class TokenView(_Record):
+class TokenView(Frozen):
     """A token as it is shown: never its secret."""
 
     id: str
@@ -59,7 +55,7 @@ class TokenView(_Record):
     per_month: int | None = Field(default=None, description="requests per month (UTC) that it may make")
 
 
-class Plan(_Record):
+class Plan(Frozen):
     """A usage plan: limits that each of its tokens has. A change of the plan holds for all of them within a minute."""
 
     name: str
@@ -69,7 +65,7 @@ class Plan(_Record):
     per_month: int | None = None
 
 
-class NewToken(_Record):
+class NewToken(Frozen):
     """A token just made: the only time that its text is shown."""
 
     token: str

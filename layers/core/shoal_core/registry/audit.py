@@ -10,19 +10,15 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
+from shoal_core.frozen import Frozen
 
 GENESIS = "0" * 64
 
 
-class _Record(BaseModel):
-    # Not the catalog's base: authorize and predict would build all of its models at every cold start.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class AuditEntry(_Record):
+class AuditEntry(Frozen):
     """One change of state.
 
     Attributes:
@@ -57,7 +53,7 @@ class AuditEntry(_Record):
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
-class Caller(_Record):
+class Caller(Frozen):
     """Who caused a change that no token asked for, and from where: as an upload's S3 event tells it."""
 
     who: str = "events"
@@ -79,14 +75,14 @@ class AuditLog(Protocol):
         """See `shoal_core.aws.audit.Audit.record`."""
 
 
-class AuditPage(_Record):
+class AuditPage(Frozen):
     """Entries in order, and the number to go on after; None at the end."""
 
     entries: list[AuditEntry]
     next_after: int | None = None
 
 
-class Verification(_Record):
+class Verification(Frozen):
     """Whether a chain holds: how many entries, the newest hash, and the first that is wrong with why."""
 
     valid: bool

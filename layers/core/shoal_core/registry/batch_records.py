@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from shoal_core.errors import NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.registry.pricing import transitions_cost
-from shoal_core.registry.records import Failure, Record, Source, StageUsage
+from shoal_core.registry.records import Failure, Source, StageUsage
 from shoal_core.registry.views import document_of, failure_view, seconds_between, stage_view
 
 Item = Mapping[str, Any]
@@ -17,7 +18,7 @@ _SLOW = "Set `piece_records` in batch.yaml to fewer records per piece, and uploa
 _FIXES = {"Sandbox.Timedout": _SLOW, "States.Timeout": _SLOW, "Runtime.OutOfMemory": _SLOW}
 
 
-class BatchError(Record):
+class BatchError(Frozen):
     """One record that couldn't be answered."""
 
     file: str
@@ -28,7 +29,7 @@ class BatchError(Record):
     raw: str | None = Field(default=None, description="what was sent, at most 4,096 characters")
 
 
-class BatchOutput(Record):
+class BatchOutput(Frozen):
     """Where the output of a finished job is, in the bucket `ArtifactsBucket`."""
 
     prefix: str
@@ -38,7 +39,7 @@ class BatchOutput(Record):
     digest: str = Field(description="sha256 of what was made, whatever the job was called and however long it took")
 
 
-class Batch(Record):
+class Batch(Frozen):
     """One batch job: many records through one version of a model."""
 
     id: str = Field(description="MODEL/JOB")
@@ -68,13 +69,13 @@ class Batch(Record):
     failure: Failure | None = None
 
 
-class Batches(Record):
+class Batches(Frozen):
     """The newest jobs first, without their stages and errors."""
 
     batches: list[Batch]
 
 
-class BatchErrors(Record):
+class BatchErrors(Frozen):
     """The first records of a job that couldn't be answered."""
 
     errors: list[BatchError]

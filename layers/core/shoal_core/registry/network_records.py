@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from shoal_core.frozen import Frozen
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class NetworkInput(_Record):
+class NetworkInput(Frozen):
     """A tensor that a network may take."""
 
     name: str
@@ -18,7 +16,7 @@ class NetworkInput(_Record):
     meaning: str
 
 
-class NetworkInputs(_Record):
+class NetworkInputs(Frozen):
     """What a network of one's own is given, and how many numbers it shall answer for a sample."""
 
     dataset: str

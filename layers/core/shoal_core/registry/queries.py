@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shoal_core.errors import NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import DatasetKeys, ModelKeys
-from shoal_core.registry.records import Dataset, Model, ModelSummary, Record, Run
+from shoal_core.registry.records import Dataset, Model, ModelSummary, Run
 from shoal_core.registry.views import dataset_view, model_view, run_view
 from shoal_core.store import ObjectStore
 
@@ -41,19 +42,19 @@ class ReadCatalog(Protocol):
         """See `shoal_core.aws.catalog.Catalog.model_names`."""
 
 
-class Datasets(Record):
+class Datasets(Frozen):
     """All datasets, by name."""
 
     datasets: list[Dataset]
 
 
-class Runs(Record):
+class Runs(Frozen):
     """The newest runs first, without their rounds."""
 
     runs: list[Run]
 
 
-class Models(Record):
+class Models(Frozen):
     """All models, by name."""
 
     models: list[ModelSummary]

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from shoal_core.frozen import Frozen
 
 RunStatus = Literal["running", "paused", "succeeded", "failed"]
 """A search's trial is paused where a rung ends; see docs/tuning.md."""
 
 
-class Record(BaseModel):
-    """Base of all records: unknown fields are refused, values don't change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class Source(Record):
+class Source(Frozen):
     """One uploaded object that a run was made from."""
 
     key: str
@@ -24,7 +20,7 @@ class Source(Record):
     size: int = Field(ge=0, description="bytes")
 
 
-class VersionRun(Record):
+class VersionRun(Frozen):
     """The latest run of a dataset version."""
 
     dataset: str
@@ -35,7 +31,7 @@ class VersionRun(Record):
     source: tuple[Source, ...]
 
 
-class Failure(Record):
+class Failure(Frozen):
     """Why a run ended, and what to do."""
 
     stage: str = Field(description="the state that failed")
@@ -44,7 +40,7 @@ class Failure(Record):
     fix: str
 
 
-class StageUsage(Record):
+class StageUsage(Frozen):
     """What one stage of a run used. Only invocations that ended by themselves are counted."""
 
     name: str
@@ -56,7 +52,7 @@ class StageUsage(Record):
     cost_usd: float
 
 
-class Progress(Record):
+class Progress(Frozen):
     """How far a run has come."""
 
     shards_done: int = 0
@@ -70,7 +66,7 @@ class Progress(Record):
     validation: dict[str, float] = Field(default_factory=dict)
 
 
-class RoundSummary(Record):
+class RoundSummary(Frozen):
     """One round of training."""
 
     round: int
@@ -82,14 +78,14 @@ class RoundSummary(Record):
     workers: int | None = Field(default=None, description="how many it had")
 
 
-class ModelReference(Record):
+class ModelReference(Frozen):
     """A version of a model."""
 
     name: str
     version: int
 
 
-class RunStarted(Record):
+class RunStarted(Frozen):
     """A run by request; `unchanged` when the same was asked for before, and this is that run."""
 
     run_id: str
@@ -98,7 +94,7 @@ class RunStarted(Record):
     unchanged: bool = False
 
 
-class WorkersChanged(Record):
+class WorkersChanged(Frozen):
     """How many workers a run was to have, and how many it shall have from its next round on."""
 
     run_id: str
@@ -106,7 +102,7 @@ class WorkersChanged(Record):
     workers: int
 
 
-class Quote(Record):
+class Quote(Frozen):
     """What a run takes in one place, about."""
 
     service: Literal["lambda", "sagemaker"]
@@ -115,7 +111,7 @@ class Quote(Record):
     how: str = Field(description="on what, and what is measured or assumed")
 
 
-class RunQuote(Record):
+class RunQuote(Frozen):
     """Where a run would train, and why."""
 
     service: Literal["lambda", "sagemaker"]
@@ -123,7 +119,7 @@ class RunQuote(Record):
     quotes: list[Quote]
 
 
-class TrainingJob(Record):
+class TrainingJob(Frozen):
     """One attempt of a run's SageMaker training job."""
 
     name: str
@@ -136,7 +132,7 @@ class TrainingJob(Record):
     cost_usd: float | None = Field(default=None, description="on demand; null where the instance's price isn't known")
 
 
-class Run(Record):
+class Run(Frozen):
     """One pass from an upload, or from a version that is there, to a model version."""
 
     run_id: str
@@ -165,7 +161,7 @@ class Run(Record):
     failure: Failure | None = None
 
 
-class DatasetVersion(Record):
+class DatasetVersion(Frozen):
     """One immutable state of a dataset, named by its content."""
 
     version: str
@@ -176,7 +172,7 @@ class DatasetVersion(Record):
     samples: dict[str, int] = Field(default_factory=dict, description="samples per split")
 
 
-class Dataset(Record):
+class Dataset(Frozen):
     """A dataset and its versions, newest first."""
 
     name: str
@@ -189,7 +185,7 @@ class Dataset(Record):
     versions: list[DatasetVersion] = Field(default_factory=list)
 
 
-class ModelVersion(Record):
+class ModelVersion(Frozen):
     """One immutable version of a model."""
 
     version: int
@@ -208,7 +204,7 @@ class ModelVersion(Record):
     owner: str = ""
 
 
-class RefusedImport(Record):
+class RefusedImport(Frozen):
     """An uploaded model that can't be served."""
 
     run_id: str
@@ -218,7 +214,7 @@ class RefusedImport(Record):
     fix: str
 
 
-class Model(Record):
+class Model(Frozen):
     """A model, its versions (newest first) and its aliases."""
 
     name: str
@@ -232,14 +228,14 @@ class Model(Record):
     refused: list[RefusedImport] = Field(default_factory=list, description="imports that failed, newest first")
 
 
-class TargetShare(Record):
+class TargetShare(Frozen):
     """A version and the share of the requests that it answers."""
 
     version: int
     percent: float
 
 
-class CanaryState(Record):
+class CanaryState(Frozen):
     """A version that takes over step by step."""
 
     version: int
@@ -255,7 +251,7 @@ class CanaryState(Record):
     min_requests: int
 
 
-class ShadowState(Record):
+class ShadowState(Frozen):
     """A version that is asked, too, and whose answers are compared and not returned."""
 
     version: int
@@ -263,7 +259,7 @@ class ShadowState(Record):
     started_at: str
 
 
-class Traffic(Record):
+class Traffic(Frozen):
     """Who answers a model's requests."""
 
     model: str
@@ -276,7 +272,7 @@ class Traffic(Record):
     measured: dict[str, Any] = Field(default_factory=dict, description="requests, errors and latency of its versions")
 
 
-class ModelSummary(Record):
+class ModelSummary(Frozen):
     """A model and its version in production."""
 
     name: str
@@ -298,7 +294,7 @@ class Problem(BaseModel):
     error: str = Field(description="both in one text, for clients of the Open Inference Protocol")
 
 
-class ClassPrediction(Record):
+class ClassPrediction(Frozen):
     """What a classifier answers for one instance."""
 
     label: str
@@ -306,14 +302,14 @@ class ClassPrediction(Record):
     probabilities: dict[str, float | None]
 
 
-class LabelsPrediction(Record):
+class LabelsPrediction(Frozen):
     """What a model of several labels answers for one instance: those at least as likely as not, the likeliest first."""
 
     labels: list[str]
     probabilities: dict[str, float | None]
 
 
-class AnomalyPrediction(Record):
+class AnomalyPrediction(Frozen):
     """How unusual one instance is: its score, about 1 for what the training data's mean explains as well as the model,
     and whether that is above the model's threshold.
     """
@@ -322,13 +318,13 @@ class AnomalyPrediction(Record):
     anomalous: bool
 
 
-class ValuePrediction(Record):
+class ValuePrediction(Frozen):
     """What a regression model answers for one instance, in the target's units."""
 
     value: float | None
 
 
-class Predictions(Record):
+class Predictions(Frozen):
     """The answer of `POST /models/{name}/predict`, in the order of the instances."""
 
     model: str
@@ -337,7 +333,7 @@ class Predictions(Record):
     predictions: list[ClassPrediction | LabelsPrediction | ValuePrediction | AnomalyPrediction]
 
 
-class Health(Record):
+class Health(Frozen):
     """That the API answers."""
 
     status: Literal["ok"] = "ok"

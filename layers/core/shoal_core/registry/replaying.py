@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from shoal_core.data.config import MAX_CONFIG_BYTES, DatasetRequest, SourceFile
 from shoal_core.data.requests import FileList, read_request, relative_name
 from shoal_core.errors import BadConfig, BadDataset, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import DatasetKeys
 from shoal_core.registry.file_sets import FileSet, ListingWriter, read_set
 from shoal_core.store import ObjectStore
@@ -21,10 +22,8 @@ from shoal_core.store import ObjectStore
 MAX_MENDED = 10_000
 
 
-class ReplayConfig(BaseModel):
+class ReplayConfig(Frozen):
     """`replay.yaml`: the version that is mended."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$", strict=True)]
 

@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from shoal_core.data.canonical import canonical_json
 from shoal_core.errors import BadDataset, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import SourceKeys
 from shoal_core.store import ObjectStore
 
@@ -57,18 +56,14 @@ class TableExports(Protocol):
         ...
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StartedExport(_Model):
+class StartedExport(Frozen):
     """`started.json`: the export that was asked for."""
 
     schema_version: Literal[1] = 1
     arn: str
 
 
-class ExportFiles(_Model):
+class ExportFiles(Frozen):
     """`export.json`: the files of a finished export that hold items."""
 
     schema_version: Literal[1] = 1

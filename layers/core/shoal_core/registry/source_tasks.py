@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from shoal_core.frozen import Frozen
 from shoal_core.registry.audit import Caller
 from shoal_core.registry.beginning import EVENTS
 from shoal_core.registry.file_sets import VERSION_LENGTH
 from shoal_core.registry.records import Source
 
 
-class SourceTask(BaseModel):
+class SourceTask(Frozen):
     """One reading of a source: the input of the state machine.
 
     Args:
@@ -26,7 +27,7 @@ class SourceTask(BaseModel):
         caller: Who asked for it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     source_id: str
     dataset: str

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig, ListingPart, SourceFile, parse_config
 from shoal_core.data.listings import PART_FILES, decode_part
 from shoal_core.data.source_config import SourceConfig
 from shoal_core.errors import BadConfig, BadDataset, NotFound, TooLarge
+from shoal_core.frozen import Frozen
 from shoal_core.keys import SourceKeys
 from shoal_core.registry.beginning import Begin, Outcome
 from shoal_core.registry.file_sets import MAX_FILES, ContentSum, ListingWriter, listed_set
@@ -62,11 +63,7 @@ class Tables(TableExports, Protocol):
         ...
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourcePlan(_Model):
+class SourcePlan(Frozen):
     """`source.json`: what is read, pinned. `lines` are those of a list of URIs; an export's segments come later."""
 
     schema_version: Literal[1] = 1
@@ -103,7 +100,7 @@ class Prepared:
     seconds: int = 0
 
 
-class SegmentState(_Model):
+class SegmentState(Frozen):
     """`segment-000.json`: how far a segment has come. The cursor is that of the next thing to read."""
 
     schema_version: Literal[1] = 1

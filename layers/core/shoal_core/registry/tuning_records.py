@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from shoal_core.errors import NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.registry.pricing import STATE_TRANSITION
-from shoal_core.registry.records import Failure, ModelReference, Record, StageUsage
+from shoal_core.registry.records import Failure, ModelReference, StageUsage
 from shoal_core.registry.views import failure_view, seconds_between, stage_view
 from shoal_core.training.tuning.halving import best_trial, members
 from shoal_core.training.tuning.records import METRICS, Budget, Trial, TuningPlan, TuningRequest
@@ -20,7 +21,7 @@ _TRANSITIONS = 2
 STAGES = {"Plan Tuning": "planning", "Advance Tuning": "searching", "Conclude Tuning": "finishing"}
 
 
-class TuningWinner(Record):
+class TuningWinner(Frozen):
     """The best trial, whose run is trained to its end and registered."""
 
     trial: int
@@ -32,7 +33,7 @@ class TuningWinner(Record):
     model: ModelReference | None = None
 
 
-class Tuning(Record):
+class Tuning(Frozen):
     """One search: trials over recipes and hyperparameters, of which the better ones train on."""
 
     tuning_id: str
@@ -71,7 +72,7 @@ class Tuning(Record):
     failure: Failure | None = None
 
 
-class Tunings(Record):
+class Tunings(Frozen):
     """The newest searches first, without their trials."""
 
     tunings: list[Tuning]

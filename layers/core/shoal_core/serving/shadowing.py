@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from shoal_core.errors import ShoalError
+from shoal_core.frozen import Frozen
 from shoal_core.serving.inference import model_inputs, model_outputs
 from shoal_core.serving.prediction import predict
 from shoal_core.serving.protocol import parse_infer
@@ -21,10 +21,8 @@ NEAR = 0.01
 """Numbers agree when they differ by less than this share of the larger one."""
 
 
-class ShadowCall(BaseModel):
+class ShadowCall(Frozen):
     """A request to repeat: `route` is predict or infer, `body` the request's, in base64."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     production: int

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from shoal_core.data.shards import Tensors
-from shoal_core.training.class_metrics import Record, Score, require_finite, value
+from shoal_core.frozen import Frozen
+from shoal_core.training.class_metrics import Score, require_finite, value
 from shoal_core.training.curves import error_quantile, pr_area, roc_area
 from shoal_core.training.exact_sums import ExactSum
 from shoal_core.training.tallies import Tally, TallyField, error_places
@@ -23,7 +24,7 @@ SCORE_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 DEFAULT_QUANTILE = 0.99
 
 
-class AnomalyMetrics(Record):
+class AnomalyMetrics(Frozen):
     """How unusual samples were found.
 
     `loss` is the mean score of the normal samples (1 is what answering the training data's means scores, about), and
@@ -53,7 +54,7 @@ class AnomalyMetrics(Record):
         return -self.loss, -self.threshold
 
 
-class AnomalyCounts(Record):
+class AnomalyCounts(Frozen):
     """Mergeable counts of scores.
 
     `normal` and `anomalous` count scores by bin, of samples that aren't and that are known as anomalies; `raised` and

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 
@@ -19,11 +20,7 @@ MIN_GAIN = 0.1
 """How much faster a candidate must be to take another's place: less is noise."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Candidate(_Record):
+class Candidate(Frozen):
     """One model that could be served, beside the float32 model that training exported.
 
     Attributes:
@@ -40,7 +37,7 @@ class Candidate(_Record):
 
     name: CandidateName
     bytes: int | None = None
-    latency_ms: dict[str, float] = {}
+    latency_ms: dict[str, float] = Field(default={})
     metric: float | None = None
     agreement: float | None = None
     difference: float | None = None
@@ -55,7 +52,7 @@ class Candidate(_Record):
         return math.exp(sum(math.log(max(value, 1e-9)) for value in self.latency_ms.values()) / len(self.latency_ms))
 
 
-class Optimization(_Record):
+class Optimization(Frozen):
     """`optimization.json`: what was measured, and which model is served.
 
     `metric` is `accuracy`, `micro_f1` or `rmse`; a candidate may lose `max_loss` points of it (hundredths; for `rmse`

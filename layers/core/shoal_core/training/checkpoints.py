@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Compression
 from shoal_core.data.shards import Tensors, decode_shard, encode_shard, read_metadata
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 from shoal_core.training.class_metrics import Score
 
 PARAMETER = "param."
@@ -24,13 +25,11 @@ _METADATA = "shoal"
 _FIX = "Delete the object and start the run again: it resumes at the last committed round."
 
 
-class Progress(BaseModel):
+class Progress(Frozen):
     """How the run has done so far, for early stopping.
 
     `best_round` is 0 until a round was scored; `stale_rounds` counts the rounds since the best one.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     best_round: int = 0
     best_score: Score | None = None
@@ -177,10 +176,8 @@ class Update:
         )
 
 
-class _Header(BaseModel):
+class _Header(Frozen):
     """What every file of a run says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: int = 1
     run_id: str

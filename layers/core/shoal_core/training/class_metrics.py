@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from shoal_core.errors import TrainingDiverged
+from shoal_core.frozen import Frozen
 from shoal_core.training.curves import Area, pr_area, roc_area
 from shoal_core.training.tallies import Tally, score_bins, score_bits, score_places
 
@@ -17,13 +17,7 @@ Score = tuple[float, float]
 """Higher is better, compared element by element: the second breaks ties of the first."""
 
 
-class Record(BaseModel):
-    """Something that is written as JSON and read again."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClassMetrics(Record):
+class ClassMetrics(Frozen):
     """Metrics of one class; areas are one-vs-rest, None where there are no samples of the class, or no others."""
 
     label: str

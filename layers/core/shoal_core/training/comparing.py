@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.spec import PreprocessingSpec
 from shoal_core.data.translating import Incomparable, Translation
 from shoal_core.errors import BadInput, NotFound, TrainingDiverged
+from shoal_core.frozen import Frozen
 from shoal_core.keys import ModelKeys, RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.batches import load_shard
@@ -38,11 +38,7 @@ _EXACT = 2000
 """Up to so many samples that tell two models apart, the binomial test is summed exactly; above, it is a normal one."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Paired(_Record):
+class Paired(Frozen):
     """Errors of two models on the same samples: mergeable, and exactly so.
 
     An error is 1 for a wrong class, the number of wrong labels, or the squared difference of a number. `better` and
@@ -108,7 +104,7 @@ class Paired(_Record):
         return float(min(1.0, 2 * tail / 2**count))
 
 
-class ChampionShard(_Record):
+class ChampionShard(Frozen):
     """`evaluation/champion-000001/shard-00000.json`: the champion on one part of the challenger's split.
 
     `counts` and `paired` are None where the two can't be compared, which `reason` tells.
@@ -123,7 +119,7 @@ class ChampionShard(_Record):
     reason: str = ""
 
 
-class Comparison(_Record):
+class Comparison(Frozen):
     """Champion and challenger on the whole split. `metrics` are the champion's; without them `reason` tells why."""
 
     champion: int

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.data.shards import Tensors
 from shoal_core.errors import BadInput, BadRequest, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.anomalies import AnomalyCounts, scored
@@ -39,11 +39,7 @@ OUTPUTS: dict[Task, str] = {"classification": "probabilities", "multilabel": "pr
 MAX_SHOWN_MATRIX = 100
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ShardEvaluation(_Record):
+class ShardEvaluation(Frozen):
     """`evaluation/shard-00000.json`: what the model and the baseline answered on one part of the split."""
 
     schema_version: Literal[1] = 1
@@ -53,7 +49,7 @@ class ShardEvaluation(_Record):
     baseline: Counts
 
 
-class Baseline(_Record):
+class Baseline(Frozen):
     """What predicting without looking at the input achieves, learnt from the training split.
 
     `always` is the answer it always gives: the most frequent class, the labels that most samples have (empty when there
@@ -64,7 +60,7 @@ class Baseline(_Record):
     metrics: dict[str, float]
 
 
-class Evaluation(_Record):
+class Evaluation(Frozen):
     """`evaluation/evaluation.json`: the run's metrics.
 
     `split` tells which samples: `test`, or where there are none `validation` or `train`, which flatter the model.

@@ -7,18 +7,16 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from shoal_core.frozen import Frozen
 
 
-class ExactSum(BaseModel):
+class ExactSum(Frozen):
     """A sum of float64 values without rounding, in canonical form.
 
     The exact value is the sum of `parts`, where each part is the correctly rounded float64 of what the parts before
     it leave over. Two sums of the same values are equal, whatever the order and grouping (J. R. Shewchuk, "Adaptive
     Precision Floating-Point Arithmetic", 1997, by way of `math.fsum`).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     parts: tuple[float, ...] = ()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from pydantic import BaseModel, ConfigDict
+from shoal_core.frozen import Frozen
 
 MAX_EVENTS = 25_000
 EVENTS = 14_000
@@ -31,16 +31,14 @@ _LONGEST_NAME = 80
 _CUT = 60
 
 
-class NextExecution(BaseModel):
+class NextExecution(Frozen):
     """What `Continue Anew` starts: an execution of the same state machine, by name, with its input as JSON text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     input: str
 
 
-class Execution(BaseModel):
+class Execution(Frozen):
     """What goes through the states of one execution beside the run's own.
 
     Attributes:
@@ -49,8 +47,6 @@ class Execution(BaseModel):
         continue_anew: Whether the run goes on in `next_execution`.
         next_execution: None while it goes on here.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     execution: int = 1
     events: int = STARTED

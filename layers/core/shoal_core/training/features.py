@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split
 from shoal_core.data.manifest import Manifest, ShardFile
 from shoal_core.errors import BadInput, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import FeatureKeys, RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.checkpoints import Checkpoint
@@ -26,11 +27,7 @@ TUNED_RATE = 0.1
 """What the learning rate is multiplied by once pretrained weights change: they are near where they ought to be."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Transfer(_Record):
+class Transfer(Frozen):
     """What a run does with a backbone.
 
     Attributes:
@@ -62,14 +59,14 @@ class Transfer(_Record):
         return self.tuned_from is not None and round_ >= self.tuned_from
 
 
-class FeatureShard(_Record):
+class FeatureShard(Frozen):
     """`features/<digest>/train/shard-00000.json`: the features of one shard, written after them."""
 
     schema_version: Literal[1] = 1
     files: tuple[ShardFile, ...]
 
 
-class FeatureIndex(_Record):
+class FeatureIndex(Frozen):
     """`features.json`: all features of a dataset version by split; where it is there, all of them are."""
 
     schema_version: Literal[1] = 1

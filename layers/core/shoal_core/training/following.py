@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, Field
 
 from shoal_core import errors
 from shoal_core.errors import JobFailed, ShoalError
+from shoal_core.frozen import Frozen
 from shoal_core.keys import RunKeys
 from shoal_core.registry.pricing import sagemaker_cost
 from shoal_core.store import ObjectStore
@@ -30,17 +31,17 @@ _AWS_FAULTS = ("InternalServerError", "CapacityError")
 _PROGRAM_FAULTS = "AlgorithmError"
 
 
-class JobDescription(BaseModel):
+class JobDescription(Frozen):
     """What DescribeTrainingJob says, as far as it matters here."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     TrainingJobName: str
     TrainingJobStatus: Literal["InProgress", "Completed", "Failed", "Stopping", "Stopped"]
     SecondaryStatus: str = ""
     FailureReason: str = ""
     BillableTimeInSeconds: int | None = None
-    ResourceConfig: dict[str, Any] = {}
+    ResourceConfig: dict[str, Any] = Field(default={})
     EnableManagedSpotTraining: bool = False
 
     @property
@@ -49,7 +50,7 @@ class JobDescription(BaseModel):
         return self.TrainingJobStatus in ("Completed", "Failed", "Stopped")
 
 
-class Following(BaseModel):
+class Following(Frozen):
     """What the state machine does next.
 
     Attributes:
@@ -59,8 +60,6 @@ class Following(BaseModel):
         looks: How often it was looked at.
         state: Of a trained run.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     finished: bool = False
     again: bool = False

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
+from shoal_core.frozen import Frozen
 from shoal_core.training.class_metrics import Score
 
 
-class RoundResult(BaseModel):
+class RoundResult(Frozen):
     """One round: mean training loss, and the validation score (higher is better)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     round: int
     loss: float

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.manifest import Manifest
 from shoal_core.data.shards import Tensors
 from shoal_core.data.spec import PreprocessingSpec
 from shoal_core.errors import BadConfig, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.recipes.network import OUTPUT
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
@@ -33,10 +33,8 @@ _NEW = -1
 _ONE_HOT_ALWAYS = 2**63
 
 
-class Origin(BaseModel):
+class Origin(Frozen):
     """`origin.json`: the run whose best weights a run begins with; None where there is none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str | None
 

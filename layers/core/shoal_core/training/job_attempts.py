@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.errors import NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 
@@ -13,20 +14,16 @@ MAX_ATTEMPTS = 3
 """Attempts of a job that AWS itself failed."""
 
 
-class JobFailure(BaseModel):
+class JobFailure(Frozen):
     """`job/failure-1.json`: an error of Shoal's that a job's program ended with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     error: str
     reason: str
     fix: str
 
 
-class JobAttempt(BaseModel):
+class JobAttempt(Frozen):
     """`job/attempt-1.json`: an attempt that another one follows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     job: str
     status: str

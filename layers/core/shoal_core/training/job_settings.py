@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.compute_config import MAX_INSTANCES, ComputeConfig
 from shoal_core.errors import BadConfig, ShoalError
+from shoal_core.frozen import Frozen
 
 # AWS's Deep Learning Containers: https://github.com/aws/deep-learning-containers/blob/master/available_images.md
 _IMAGES = {
@@ -25,10 +26,8 @@ _IMAGE = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\
 _GPU_FAMILIES = ("ml.g", "ml.p")
 
 
-class JobOptions(BaseModel):
+class JobOptions(Frozen):
     """What the stack says about its training jobs: the JSON in `SHOAL_SAGEMAKER`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stack: str
     region: str
@@ -56,10 +55,8 @@ class JobOptions(BaseModel):
             ) from error
 
 
-class JobSettings(BaseModel):
+class JobSettings(Frozen):
     """What a run's job is: `job` in settings.json, resolved from dataset.yaml, the request and the stack."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     instance: str
     count: int

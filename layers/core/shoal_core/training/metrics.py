@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.training.anomalies import AnomalyCounts, AnomalyMetrics
 from shoal_core.training.class_metrics import (
     ClassMetrics,
-    Record,
     Score,
     class_areas,
     count_scores,
@@ -46,7 +46,7 @@ ERROR_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 _CONFIDENCE_UNIT = 2**32
 
 
-class ClassificationMetrics(Record):
+class ClassificationMetrics(Frozen):
     """What a classifier achieved; `precision`, `recall` and `f1` are macro averages, `loss` is mean cross-entropy.
 
     `roc_auc` and `pr_auc` (average precision) are those of the second class where there are two, else means over the
@@ -78,7 +78,7 @@ class ClassificationMetrics(Record):
         return self.accuracy, -self.loss
 
 
-class RegressionMetrics(Record):
+class RegressionMetrics(Frozen):
     """What a regressor achieved, in the target's own units.
 
     `absolute_error_quantiles` are by share ("0.9": nine of ten errors are no larger), to 0.4 %.
@@ -102,7 +102,7 @@ Metrics = Annotated[
 ]
 
 
-class ClassificationCounts(Record):
+class ClassificationCounts(Frozen):
     """Mergeable counts of a classifier's answers.
 
     `confusion` is [C, C] (rows: truth), `loss` the summed cross-entropy. `scores` counts the probabilities of each
@@ -216,7 +216,7 @@ class ClassificationCounts(Record):
         return calibration_error(samples, right, confidence / _CONFIDENCE_UNIT)
 
 
-class RegressionCounts(Record):
+class RegressionCounts(Frozen):
     """Mergeable sums of a regressor's errors, in the target's own units.
 
     The squares of a float32 target are exact in float64, so R² suffers no cancellation however far the mean is from 0.

@@ -11,9 +11,9 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from shoal_core.frozen import Frozen
 from shoal_core.training.class_metrics import (
     ClassMetrics,
-    Record,
     Score,
     class_areas,
     count_scores,
@@ -31,7 +31,7 @@ THRESHOLD = 0.5
 """A label applies from this probability on."""
 
 
-class MultilabelMetrics(Record):
+class MultilabelMetrics(Frozen):
     """What a network of several labels achieved.
 
     `loss` is the mean over samples and labels of the sigmoid cross-entropy; `subset_accuracy` the share of samples with
@@ -63,7 +63,7 @@ class MultilabelMetrics(Record):
         return self.micro_f1, -self.loss
 
 
-class MultilabelCounts(Record):
+class MultilabelCounts(Frozen):
     """Mergeable counts of a network's answers: by label those that were right, wanted and predicted.
 
     `exact` counts the samples with every label right; `scores` as in `ClassificationCounts`.

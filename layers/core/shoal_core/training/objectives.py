@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from shoal_core.data.config import TrainingConfig
 from shoal_core.data.config_types import Loss, Optimizer, Schedule, Task
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 
 DECAY_FACTOR = 0.1
 MAX_POSITIVE_WEIGHT = 100.0
@@ -42,10 +41,8 @@ _BELONGS: dict[str, tuple[Literal["optimizer", "loss", "schedule"], tuple[str, .
 }
 
 
-class Objective(BaseModel):
+class Objective(Frozen):
     """Loss, optimizer and schedule of a run; `optimizer_config` holds what was asked for only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     loss: Loss
     loss_config: dict[str, Any]

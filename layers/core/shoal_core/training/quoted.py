@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.job_settings import JobOptions
@@ -17,14 +18,12 @@ from shoal_core.training.requests import overridden
 from shoal_core.training.settings import most_workers, resolve_settings
 
 
-class QuoteTask(BaseModel):
+class QuoteTask(Frozen):
     """What `quote_run` is asked, as the API asks it of a function."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
     version: str
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default={})
 
 
 def quote_run(

@@ -11,12 +11,11 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from shoal_core.data.compute_config import Compute, ComputeConfig
 from shoal_core.data.config_types import Recipe
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 from shoal_core.registry.pricing import SAGEMAKER_INSTANCES, Instance, sagemaker_cost
 from shoal_core.training.budgeting import estimate
 from shoal_core.training.job_settings import JobOptions, JobSettings, resolve_job
@@ -46,7 +45,7 @@ _OTHERS_GPU = 10.0
 _GPUS: Mapping[str, float] = {"T4": 1.0, "A10G": 2.0, "V100": 2.5}
 
 
-class Quote(BaseModel):
+class Quote(Frozen):
     """What a run takes in one place.
 
     Attributes:
@@ -55,8 +54,6 @@ class Quote(BaseModel):
         dollars: For training, about; None where its price isn't known.
         how: On what, and what the numbers stand on.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     service: Compute
     minutes: float | None
@@ -69,10 +66,8 @@ class Quote(BaseModel):
         return f"{minutes} and {dollars} on {self.how}"
 
 
-class Choice(BaseModel):
+class Choice(Frozen):
     """Where a run trains, why, and what was weighed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     service: Compute
     job: JobSettings | None

@@ -17,8 +17,8 @@ from pydantic import Field
 from shoal_core.data.allowed import ALLOWED
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig, checked_config
-from shoal_core.data.config_types import ConfigModel
 from shoal_core.errors import BadConfig, BadInput, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import RunKeys
 
 if TYPE_CHECKING:  # the control plane checks requests, and has no numpy
@@ -46,7 +46,7 @@ _NAME = "the request"
 _DIGEST_LENGTH = 8
 
 
-class RunRequest(ConfigModel):
+class RunRequest(Frozen):
     """`runs/<run>/request.json`: what a run was asked for, written once before its execution starts.
 
     `overrides` are fields of dataset.yaml, nested as there, of those in `OVERRIDABLE`. `network` is the sha256 of the

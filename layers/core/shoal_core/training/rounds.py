@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from shoal_core.data.manifest import Manifest, ShardFile
 from shoal_core.data.shards import Tensors
 from shoal_core.errors import BadDataset, BadRequest, RoundUnfinished
+from shoal_core.frozen import Frozen
 from shoal_core.keys import DatasetKeys, RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.augmenting import Augmenter
@@ -28,10 +28,8 @@ from shoal_core.training.states import RoundRecord, read_round
 from shoal_core.training.steps import NEW, Batches, Graph, diverged, group
 
 
-class ShardTrained(BaseModel):
+class ShardTrained(Frozen):
     """The outcome of `train_shard`; `repeated` when the update was already there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str
     round: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig
@@ -22,6 +22,7 @@ from shoal_core.data.config_types import (
 )
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig, BadInput
+from shoal_core.frozen import Frozen
 from shoal_core.training.anomalies import DEFAULT_QUANTILE
 from shoal_core.training.augmentation import Augmentation, resolve_augmentation
 from shoal_core.training.budgeting import plan_budget
@@ -54,7 +55,7 @@ _SLOW_ROUND = 5
 _Value = TypeVar("_Value")
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Frozen):
     """`settings.json`: everything that the rounds of a run depend on beside the data.
 
     `batch_size` is global: each worker's batches have `local_batch_size` = batch_size // workers samples. `workers` are
@@ -70,8 +71,6 @@ class TrainingSettings(BaseModel):
     asked.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     schema_version: Literal[1] = 1
     run_id: str
     dataset: str
@@ -84,12 +83,12 @@ class TrainingSettings(BaseModel):
     anomaly_quantile: float = Field(default=DEFAULT_QUANTILE, gt=0, lt=1)
     job: JobSettings | None = None
     recipe: Recipe
-    recipe_config: dict[str, Any] = {}
+    recipe_config: dict[str, Any] = Field(default={})
     optimizer: Optimizer
-    optimizer_config: dict[str, Any] = {}
+    optimizer_config: dict[str, Any] = Field(default={})
     learning_rate: float = Field(gt=0)
     loss: Loss | None = None
-    loss_config: dict[str, Any] = {}
+    loss_config: dict[str, Any] = Field(default={})
     schedule: Schedule = "cosine"
     warmup_rounds: float | None = Field(default=None, ge=0)
     decay_factor: float = Field(default=DECAY_FACTOR, gt=0, lt=1)
@@ -99,7 +98,7 @@ class TrainingSettings(BaseModel):
     compression: Compression = "none"
     lost_workers: LostWorkers = "fail"
     origin: str | None = None
-    augment: Augmentation = {}
+    augment: Augmentation = Field(default={})
     transfer: Transfer | None = None
     batch_size: int = Field(ge=1)
     local_batch_size: int = Field(ge=1)
@@ -117,7 +116,7 @@ class TrainingSettings(BaseModel):
     evaluation_split: Split = "test"
     validation_samples: int = Field(default=MAX_VALIDATION_SAMPLES, ge=1)
     inferred: tuple[str, ...] = ()
-    reasons: dict[str, str] = {}
+    reasons: dict[str, str] = Field(default={})
     warnings: tuple[str, ...] = ()
 
     @property

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config_types import Split
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 from shoal_core.keys import RunKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.history import RoundResult
@@ -18,23 +17,19 @@ MAX_EVALUATION_SHARDS = 40
 """Items of the evaluation Map at most: an item covers several shards of the split where there are more."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WorkerItem(_Record):
+class WorkerItem(Frozen):
     """One item of the Train Shard Map."""
 
     worker: int
 
 
-class EvaluationItem(_Record):
+class EvaluationItem(Frozen):
     """One item of the Evaluate Model Map."""
 
     shard: int
 
 
-class RoundState(_Record):
+class RoundState(Frozen):
     """Where a run is: `round` (from 1) is the next to run, or the last one when the run is finished."""
 
     round: int
@@ -43,7 +38,7 @@ class RoundState(_Record):
     evaluation_shards: list[EvaluationItem]
 
 
-class RoundRecord(_Record):
+class RoundRecord(Frozen):
     """`rounds/round-000001.json`: one committed round, written after its checkpoint.
 
     `loss` is the mean training loss over the round's samples (in standardised units for regression), `validation` the

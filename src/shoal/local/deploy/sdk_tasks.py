@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-import botocore.session
 from botocore.exceptions import UnknownServiceError
 from botocore.model import ListShape, OperationModel, OperationNotFoundError, Shape, StructureShape
+
+from shoal.local.sagemaker.validation import service_model
 
 _RESOURCE = re.compile(r"arn:[^:]*:states:::aws-sdk:([A-Za-z0-9]+):([A-Za-z0-9]+)(\.waitForTaskToken)?")
 _SERVICES = {"sfn": "stepfunctions"}
@@ -72,7 +73,7 @@ def _operation_of(state: Mapping[str, Any]) -> OperationModel | str | None:
 
 @cache
 def _operation(service: str, name: str) -> OperationModel:
-    return botocore.session.get_session().get_service_model(service).operation_model(name)
+    return service_model(service).operation_model(name)
 
 
 def _spelt(value: Any, shape: Shape | None, path: str = "") -> tuple[Any, list[str]]:  # noqa: ANN401 - JSON

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shoal_core.data.cleaning_config import Expectation
-from shoal_core.data.quality.findings import MAX_BROKEN_ROWS, BrokenRow, Finding, Rule, broken_row
+from shoal_core.data.quality.findings import MAX_BROKEN_ROWS, BrokenRow, Rule, broken_row
 from shoal_core.data.quality.matching import match_all
 from shoal_core.data.quality.uniqueness import ValueHashes
 from shoal_core.data.tables.cells import Cells
 from shoal_core.data.values import is_missing, number_text, parse_number, parse_text
+from shoal_core.frozen import Frozen
 
 _ROW_RULES: tuple[Rule, ...] = ("min", "max", "values", "pattern")
 _COLUMN_RULES: tuple[Rule, ...] = (*_ROW_RULES, "unique", "max_missing")
@@ -66,7 +67,7 @@ def clauses_of(expect: Iterable[Expectation]) -> tuple[Clause, ...]:
     return tuple(found)
 
 
-class ClauseTally(Finding):
+class ClauseTally(Frozen):
     """What one work item found about one clause: rows looked at, rows that broke it, and the first of those."""
 
     clause: int
@@ -75,7 +76,7 @@ class ClauseTally(Finding):
     examples: tuple[BrokenRow, ...] = ()
 
 
-class Checks(Finding):
+class Checks(Frozen):
     """What one work item found about all clauses that rows can break."""
 
     rows: int = 0

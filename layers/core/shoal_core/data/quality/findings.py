@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from shoal_core.frozen import Frozen
 
 MAX_EXAMPLE_TEXT = 300
 MAX_BROKEN_ROWS = 20
@@ -15,13 +17,7 @@ MAX_BROKEN_ROWS = 20
 Rule = Literal["min", "max", "values", "pattern", "unique", "max_missing", "min_per_class", "min_samples"]
 
 
-class Finding(BaseModel):
-    """Base of all parts: unknown fields are refused, values don't change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BrokenRow(Finding):
+class BrokenRow(Frozen):
     """A row that broke an expectation: its file, its place there (a line), and the value as text."""
 
     file: str
@@ -34,7 +30,7 @@ def broken_row(file: str, place: str, value: str) -> BrokenRow:
     return BrokenRow(file=file[:MAX_EXAMPLE_TEXT], place=place[:MAX_EXAMPLE_TEXT], value=value[:MAX_EXAMPLE_TEXT])
 
 
-class ExpectationReport(Finding):
+class ExpectationReport(Frozen):
     """One expectation of `dataset.yaml`: what was expected, whether it held, and the first rows that broke it.
 
     `index` counts from 0 in `expect`; a list entry with `min` and `max` gives two of these. `checked` are the rows (or
@@ -53,7 +49,7 @@ class ExpectationReport(Finding):
     examples: tuple[BrokenRow, ...] = ()
 
 
-class QuarantineReport(Finding):
+class QuarantineReport(Frozen):
     """What is kept under `quarantine/`: samples, their bytes, and how many more there was no room for."""
 
     samples: int = Field(ge=0, default=0)
@@ -61,14 +57,14 @@ class QuarantineReport(Finding):
     left_out: int = Field(ge=0, default=0)
 
 
-class ValueCount(Finding):
+class ValueCount(Frozen):
     """A value as text, and how often it occurs."""
 
     value: str
     count: int = Field(ge=0)
 
 
-class Distribution(Finding):
+class Distribution(Frozen):
     """How the values of one column (or image channel, or target) of the training split lie.
 
     Numbers: `mean`, `std` (the population's), `minimum`, `maximum`, `quantiles` (share -> value), `histogram` (counts
@@ -85,7 +81,7 @@ class Distribution(Finding):
     std: float | None = None
     minimum: float | None = None
     maximum: float | None = None
-    quantiles: dict[str, float] = {}
+    quantiles: dict[str, float] = Field(default={})
     histogram: tuple[int, ...] = ()
     bounds: tuple[float, float] | None = None
     outliers: int | None = None
@@ -95,7 +91,7 @@ class Distribution(Finding):
     other: int = Field(ge=0, default=0)
 
 
-class ColumnFlag(Finding):
+class ColumnFlag(Frozen):
     """A column to look at: it holds one value, equals the target, or equals another column."""
 
     column: str
@@ -103,14 +99,14 @@ class ColumnFlag(Finding):
     reason: str
 
 
-class NearDuplicate(Finding):
+class NearDuplicate(Frozen):
     """A sample that nearly equals another one, by their places."""
 
     place: str
     twin: str
 
 
-class NearDuplicatesReport(Finding):
+class NearDuplicatesReport(Frozen):
     """Samples that nearly equal an earlier one: how many, whether they were dropped, and the first few."""
 
     samples: int = Field(ge=0)
@@ -118,7 +114,7 @@ class NearDuplicatesReport(Finding):
     examples: tuple[NearDuplicate, ...] = ()
 
 
-class ColumnDrift(Finding):
+class ColumnDrift(Frozen):
     """How one column changed since the compared version.
 
     `psi` is the population stability index; `ks` the largest distance of the cumulative shares between the quantiles
@@ -137,7 +133,7 @@ class ColumnDrift(Finding):
     reasons: tuple[str, ...] = ()
 
 
-class DriftReport(Finding):
+class DriftReport(Frozen):
     """How a version differs from the one that was the newest ready one when it was committed."""
 
     version: str
@@ -145,4 +141,4 @@ class DriftReport(Finding):
     columns_added: tuple[str, ...] = ()
     columns_lost: tuple[str, ...] = ()
     samples: tuple[int, int] = Field(description="training samples of the compared version, and of this one")
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float] = Field(default={})

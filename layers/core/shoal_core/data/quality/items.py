@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.quality.expectations import Checks, CheckTally
-from shoal_core.data.quality.findings import Finding, QuarantineReport
+from shoal_core.data.quality.findings import QuarantineReport
 from shoal_core.data.quality.quarantine import Quarantine, quarantine_planned
 from shoal_core.data.quality.uniqueness import HashFile
 from shoal_core.data.report import Drops, DropTally
+from shoal_core.frozen import Frozen
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
 
-class ItemFindings(Finding):
+class ItemFindings(Frozen):
     """One work item's findings, as its index holds them. They merge exactly: see `outcomes`."""
 
     checks: Checks = Checks()

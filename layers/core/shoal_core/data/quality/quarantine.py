@@ -17,9 +17,10 @@ from typing import Any
 from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
-from shoal_core.data.quality.findings import Finding, QuarantineReport
+from shoal_core.data.quality.findings import QuarantineReport
 from shoal_core.data.report import Drop, Drops
 from shoal_core.errors import BadRequest, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import DatasetKeys
 from shoal_core.store import ObjectStore
 
@@ -32,7 +33,7 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _AFTER = re.compile(r"(\d{1,9}):(\d{1,9})")
 
 
-class Quarantined(Finding):
+class Quarantined(Frozen):
     """One bad sample: where it was, why it was left out, how to mend it, and the sample itself.
 
     `row` is a table's row as text; `key` is the object in the artifacts bucket that holds a file, of `bytes` bytes.
@@ -49,7 +50,7 @@ class Quarantined(Finding):
     bytes: int = Field(ge=0, default=0)
 
 
-class QuarantinePage(Finding):
+class QuarantinePage(Frozen):
     """A part of a version's quarantine; `after` asks for the next part, and is None with the last one."""
 
     dataset: str

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal_core.data.quality.findings import MAX_BROKEN_ROWS, BrokenRow, Finding, broken_row
+from shoal_core.data.quality.findings import MAX_BROKEN_ROWS, BrokenRow, broken_row
 from shoal_core.data.shards import Tensors, encode_shard, read_rows
 from shoal_core.data.splits import HASH_BYTES
+from shoal_core.frozen import Frozen
 from shoal_core.store import ObjectStore
 
 RANGES = 16
@@ -25,7 +26,7 @@ _TEXT_BYTES = 64
 _SHIFT = 64 - 4  # 16 ranges are the first 4 bits
 
 
-class HashFile(Finding):
+class HashFile(Frozen):
     """One unique column of one work item: its key, and where each range of hashes begins and the last one ends.
 
     `files` are the files that the rows are from; the table counts them.

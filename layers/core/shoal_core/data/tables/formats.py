@@ -10,10 +10,9 @@ import codecs
 import csv
 from typing import BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from shoal_core.data.values import parse_number
 from shoal_core.errors import BadTable
+from shoal_core.frozen import Frozen
 
 ROW_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 PACKED_SUFFIXES = (".gz", ".zst")
@@ -35,10 +34,8 @@ Encoding = Literal["utf-8", "cp1252", "utf-16"]
 Packing = Literal["gzip", "zstd"]
 
 
-class TableFormat(BaseModel):
+class TableFormat(Frozen):
     """How to read one table; `columns` are the CSV header's names, or the JSONL keys in order of appearance."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind
     delimiter: str = ","

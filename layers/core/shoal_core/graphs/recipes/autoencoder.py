@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import BATCH, SCORE, ForwardGraph
 from shoal_core.graphs.recipes.inputs import (
     category_code,
@@ -38,7 +39,7 @@ _CHANNELS = (16, 32, 64, 128, 128, 128, 128)
 _Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(min_length=1, max_length=9)]
 
 
-class AutoencoderConfig(BaseModel):
+class AutoencoderConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -49,8 +50,6 @@ class AutoencoderConfig(BaseModel):
         cell: Sequences: LSTM or GRU.
         embedding_above: Columns with more categories than this get an embedding instead of one-hot.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     code: Annotated[int, Field(ge=1, le=8192)] = 8
     channels: _Sizes = (16, 32)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import image_features, require_image
 from shoal_core.graphs.recipes.network import Network
@@ -20,7 +21,7 @@ _MANY_SAMPLES = 100_000
 _WIDTHS = (32, 64, 128, 128, 256, 256, 256)
 
 
-class CnnConfig(BaseModel):
+class CnnConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -29,8 +30,6 @@ class CnnConfig(BaseModel):
         kernel: Side of the convolutions' kernel.
         hidden: Units of the fully connected layer before the answer.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels: Annotated[tuple[Annotated[int, Field(ge=1, le=2048)], ...], Field(min_length=1, max_length=9)] = (32, 64)
     convolutions: Annotated[int, Field(ge=1, le=8)] = 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.cnn import pooling as image_pooling
 from shoal_core.graphs.recipes.inputs import image_features, joined, require_image, table_features
@@ -19,7 +20,7 @@ _SMALLEST_HALVED = 8
 _SMALL_SET = 2_000
 
 
-class CrnnConfig(BaseModel):
+class CrnnConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -32,8 +33,6 @@ class CrnnConfig(BaseModel):
         width: Of a token's embedding.
         embedding_above: Columns with more categories than this get an embedding instead of one-hot.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels: Annotated[tuple[Annotated[int, Field(ge=1, le=2048)], ...], Field(min_length=1, max_length=6)] = (32, 64)
     kernel: Annotated[int, Field(ge=1, le=31)] = 5

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import numpy as np
 from onnx import TensorProto
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import BagPooling, Text, bag, joined, table_features, text_bag, texts
 from shoal_core.graphs.recipes.network import Network
@@ -19,7 +20,7 @@ _MULTIPLIER = 1_000_003
 _MANY_SAMPLES = 10_000
 
 
-class FasttextConfig(BaseModel):
+class FasttextConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -29,8 +30,6 @@ class FasttextConfig(BaseModel):
         hidden: Units of each hidden layer; none makes a linear model.
         embedding_above: Columns with more categories than this get an embedding instead of one-hot.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     pairs: Annotated[int, Field(ge=0, le=1_000_000)] = 0

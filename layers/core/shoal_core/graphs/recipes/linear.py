@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import all_features
 from shoal_core.graphs.recipes.network import Network
 from shoal_core.graphs.signature import NetworkSignature
 
 
-class LinearConfig(BaseModel):
+class LinearConfig(Frozen):
     """How categories and texts are seen.
 
     Attributes:
@@ -20,8 +21,6 @@ class LinearConfig(BaseModel):
             be read one by one.
         text_width: Width of a token's embedding; a text is the mean of its tokens'.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     embedding_above: Annotated[int, Field(ge=1)] = 1024
     text_width: Annotated[int, Field(ge=1, le=1024)] = 64

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import all_features
 from shoal_core.graphs.recipes.network import Network
@@ -15,7 +16,7 @@ _SMALL_TABLE = 1_000
 _LARGE_TABLE = 20_000
 
 
-class MlpConfig(BaseModel):
+class MlpConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -25,8 +26,6 @@ class MlpConfig(BaseModel):
         layer_norm: Whether what goes into a hidden layer is standardised for each sample first, but for the features.
         residual: Whether a hidden layer as wide as its input is added to it (K. He et al., 2016).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(max_length=16)] = (128, 64)
     embedding_above: Annotated[int, Field(ge=1)] = 16

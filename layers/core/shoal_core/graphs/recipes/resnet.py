@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import image_features, require_image
 from shoal_core.graphs.recipes.network import Network
@@ -17,7 +18,7 @@ _LARGE_IMAGE = 48
 _MANY_SAMPLES = 50_000
 
 
-class ResnetConfig(BaseModel):
+class ResnetConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -26,8 +27,6 @@ class ResnetConfig(BaseModel):
         normalization: `batch` has running statistics; `group` knows no batch, which suits very small ones.
         groups: Groups of channels for `group`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels: Annotated[tuple[Annotated[int, Field(ge=1, le=2048)], ...], Field(min_length=1, max_length=6)] = (
         16,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import joined, table_features
 from shoal_core.graphs.recipes.network import Network
@@ -15,7 +16,7 @@ from shoal_core.graphs.signature import NetworkSignature
 _SMALL_SET = 2_000
 
 
-class RnnConfig(BaseModel):
+class RnnConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -27,8 +28,6 @@ class RnnConfig(BaseModel):
         width: Of a token's embedding.
         embedding_above: Columns with more categories than this get an embedding instead of one-hot.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cell: Literal["lstm", "gru"] = "gru"
     units: Annotated[int, Field(ge=1, le=2048)] = 64

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import joined, table_features
 from shoal_core.graphs.recipes.network import Network
@@ -15,7 +16,7 @@ from shoal_core.graphs.signature import NetworkSignature
 _SMALL_SET = 2_000
 
 
-class TextCnnConfig(BaseModel):
+class TextCnnConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -25,8 +26,6 @@ class TextCnnConfig(BaseModel):
         hidden: Units of each layer between the maxima and the answer.
         embedding_above: Columns with more categories than this get an embedding instead of one-hot.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     kernels: Annotated[tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(min_length=1, max_length=8)] = (3, 4, 5)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from onnx import TensorProto
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.backbones import FEATURES
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.autodiff import opset_of
 from shoal_core.graphs.builder import OPSET
 from shoal_core.graphs.forward import BATCH, ForwardGraph
@@ -22,7 +23,7 @@ from shoal_core.graphs.shapes import Shape
 from shoal_core.graphs.signature import NetworkSignature
 
 
-class TransferConfig(BaseModel):
+class TransferConfig(Frozen):
     """The head.
 
     Attributes:
@@ -31,8 +32,6 @@ class TransferConfig(BaseModel):
         standardize: Whether each feature is brought to one scale first, by the training batches' mean and variance.
         embedding_above: Columns with more categories than this get an embedding instead of one-hot.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(max_length=8)] = ()
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

@@ -6,8 +6,9 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import joined, table_features
 from shoal_core.graphs.recipes.network import Network
@@ -19,7 +20,7 @@ _NEVER = -1e9
 _SMALL_SET = 2_000
 
 
-class TransformerConfig(BaseModel):
+class TransformerConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -30,8 +31,6 @@ class TransformerConfig(BaseModel):
         positions: Fixed sines and cosines, or trained rows.
         embedding_above: Columns with more categories than this get an embedding instead of one-hot.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: Annotated[int, Field(ge=2, le=1024)] = 64
     heads: Annotated[int, Field(ge=1, le=32)] = 4

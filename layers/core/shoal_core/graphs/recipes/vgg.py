@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shoal_core.frozen import Frozen
 from shoal_core.graphs.forward import ForwardGraph
 from shoal_core.graphs.recipes.inputs import image_features, require_image
 from shoal_core.graphs.recipes.network import Network
@@ -18,7 +19,7 @@ _LARGEST_LAST_MAP = 7
 _WIDTHS = (16, 32, 64, 128, 128, 128, 128)
 
 
-class VggConfig(BaseModel):
+class VggConfig(Frozen):
     """Capacity of the network.
 
     Attributes:
@@ -26,8 +27,6 @@ class VggConfig(BaseModel):
         convolutions: How many follow each other in a block.
         hidden: Units of the fully connected layer before the answer.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels: Annotated[tuple[Annotated[int, Field(ge=1, le=2048)], ...], Field(min_length=1, max_length=8)] = (
         16,

@@ -69,8 +69,12 @@ def input_gradient(step: Step, window: Window) -> str | None:
     """The input's gradient, or None where blocks don't make it faster."""
     graph, weight = step.graph, step.node.inputs[1]
     outputs, channels = _wide_kernel(graph, step.node), graph.shape(weight)[1]
+    if not graph.blocked or not _fits(outputs) or not _fits(channels):
+        return None
+    if set(window.strides) != {1}:
+        return _input_gradient_by_phases(step, window)
     pads = window.turned_pads
-    if not graph.blocked or not _fits(outputs) or not _fits(channels) or set(window.strides) != {1} or min(pads) < 0:
+    if min(pads) < 0:
         return None
     shape = graph.shape(step.x)
     kernel = _weight_in_blocks(graph, weight, turned=True)
@@ -81,6 +85,44 @@ def input_gradient(step: Step, window: Window) -> str | None:
     }
     blocks = _emit(graph, "Conv", [_to_blocks(graph, step.gradient), kernel], shape, **attributes)
     return _emit(graph, "ReorderOutput", [blocks], shape, channels=int(channels))
+
+
+def _input_gradient_by_phases(step: Step, window: Window) -> str | None:
+    """The same with strides: places of the input that lie a stride apart meet the same elements of the kernel.
+
+    So each phase is a convolution without strides, by a part of the kernel, and their results lie in turns. None where
+    phases differ in size, or one meets no element.
+    """
+    graph, weight = step.graph, step.node.inputs[1]
+    phases = window.phases()
+    if phases is None:
+        return None
+    gradient, block = _to_blocks(graph, step.gradient), _block_size(graph)
+    batch, channels, _, width = graph.shape(step.x)
+    shape: Shape
+    rows = []
+    for row in phases[0]:
+        parts = []
+        for column in phases[1]:
+            starts, ends = graph.integers(row.first, column.first), graph.integers(*window.kernel)
+            kernel = graph.emit("Slice", weight, starts, ends, graph.integers(2, 3), graph.integers(*window.strides))
+            attributes: dict[str, Any] = {
+                "kernel_shape": [row.taps, column.taps],
+                "pads": [row.before, column.before, row.after, column.after],
+            }
+            shape = (batch, channels, row.places, column.places)
+            parts.append(_emit(graph, "Conv", [gradient, _weight_in_blocks(graph, kernel, True)], shape, **attributes))
+        rows.append(_in_turns(graph, parts, block))
+    whole = _in_turns(graph, rows, graph.emit("Mul", block, graph.integers(int(width))))
+    shape = graph.shape(step.x)
+    blocks = graph.refine(graph.emit("Reshape", whole, graph.integers(-1, *map(int, shape[1:]))), shape)
+    return _emit(graph, "ReorderOutput", [blocks], shape, channels=int(channels))
+
+
+def _in_turns(graph: GraphBuilder, parts: Sequence[str], run: str) -> str:
+    """Tensors of one size laid into each other, so many numbers of each in turn."""
+    sizes = graph.emit("Concat", graph.integers(-1), run, axis=0)
+    return graph.emit("Concat", *(graph.emit("Reshape", part, sizes) for part in parts), axis=1)
 
 
 def weight_gradient(step: Step, window: Window) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shoal_core.graphs.builder import GraphBuilder
 from shoal_core.graphs.rules.blocked import emit_convolution, runs_in_blocks
 from shoal_core.graphs.rules.lstm import emit_loop, runs_in_a_loop
+from shoal_core.graphs.rules.pooling import emit_pairs, pools_pairs
 from shoal_core.graphs.rules.rule import Node
 
 
@@ -23,4 +24,6 @@ def emit_faster(graph: GraphBuilder, node: Node, trained: bool) -> Node | None:
         return emit_convolution(graph, node)
     if trained and runs_in_a_loop(graph, node):
         return emit_loop(graph, node)
+    if trained and pools_pairs(graph, node):
+        return emit_pairs(graph, node)
     return None

@@ -10,6 +10,19 @@ from shoal_core.graphs.rules.rule import Step, spatial_sizes
 
 
 @dataclass(frozen=True)
+class Phase:
+    """What every stride-th place of one axis of the input meets: elements of the kernel from `first` on, a stride
+    apart, turned, sliding over the output's gradient with this padding.
+    """
+
+    first: int
+    taps: int
+    before: int
+    after: int
+    places: int
+
+
+@dataclass(frozen=True)
 class Window:
     """How windows lie over the spatial axes; every tuple has one entry per axis."""
 
@@ -79,6 +92,28 @@ class Window:
             for size, output, reach, pad in zip(self.sizes, self.outputs, reaches, before, strict=True)
         ]
         return [*before, *after]
+
+    def phases(self) -> list[list[Phase]] | None:
+        """For each axis its phases, from that of the first place on; None where they differ in size, with dilations,
+        and where the gradient would have to be cut or isn't met.
+        """
+        if set(self.dilations) != {1} or any(
+            size % stride for size, stride in zip(self.sizes, self.strides, strict=True)
+        ):
+            return None
+        found = []
+        for size, output, width, stride, before in zip(
+            self.sizes, self.outputs, self.kernel, self.strides, self.before, strict=True
+        ):
+            axis = []
+            for place in range(stride):
+                start, first = divmod(place + before, stride)
+                taps, places = len(range(first, width, stride)), size // stride
+                axis.append(Phase(first, taps, taps - 1 - start, start + places - output, places))
+            if min(min(phase.taps - 1, phase.before, phase.after) for phase in axis) < 0:
+                return None
+            found.append(axis)
+        return found
 
     @property
     def padded(self) -> tuple[int, ...]:

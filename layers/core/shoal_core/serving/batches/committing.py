@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.plan import RowGroupSlice
 from shoal_core.data.spec import PreprocessingSpec
 from shoal_core.errors import BadInput, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import BatchKeys, ModelKeys
 from shoal_core.serving.batches.framing import Frame
 from shoal_core.serving.batches.parquet_output import joined_footer
@@ -25,11 +26,7 @@ _CHUNK = 8 * 1024**2
 _SHOWN = 20
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OutputFile(_Model):
+class OutputFile(Frozen):
     """One output: its key within the job's folder, and what it holds. `input` is the file that its records are of."""
 
     key: str
@@ -40,7 +37,7 @@ class OutputFile(_Model):
     sha256: str
 
 
-class ModelUsed(_Model):
+class ModelUsed(Frozen):
     """The version that answered, and what it takes and gives."""
 
     name: str
@@ -49,14 +46,14 @@ class ModelUsed(_Model):
     signature: dict[str, Any]
 
 
-class InputFile(_Model):
+class InputFile(Frozen):
     """One file that was read; of jobs of more than 100, the first."""
 
     name: str
     size: int
 
 
-class BatchManifest(_Model):
+class BatchManifest(Frozen):
     """`manifest.json`: what a job has made.
 
     `digest` is the sha256 of everything but the job's name and `usage`: equal for jobs of the same files and version.
@@ -76,7 +73,7 @@ class BatchManifest(_Model):
     predictions: OutputFile | None
     warnings: tuple[str, ...] = ()
     digest: str = ""
-    usage: dict[str, Any] = {}
+    usage: dict[str, Any] = Field(default={})
 
     def encode(self) -> bytes:
         """The canonical bytes of `manifest.json`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import SourceFile
 from shoal_core.data.plan import ArchiveSlice, ObjectSlice, RowGroupSlice, TableParts, TableSlice
 from shoal_core.data.tables.formats import TableFormat
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 from shoal_core.keys import BatchKeys
 from shoal_core.store import ObjectStore
 
@@ -20,11 +21,7 @@ OutputKind = Literal["csv", "jsonl", "json", "parquet"]
 Piece = Annotated[ArchiveSlice | TableSlice | RowGroupSlice | TableParts | ObjectSlice, Field(discriminator="kind")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BatchPlan(_Model):
+class BatchPlan(Frozen):
     """`plan.json`.
 
     `version` and `digest` (sha256 of its model.onnx or pipeline.json) are pinned here, so that a switch midway mixes

@@ -6,13 +6,14 @@ import difflib
 import reprlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import read_yaml
-from shoal_core.data.config_types import ConfigModel, Integer
+from shoal_core.data.config_types import Integer
 from shoal_core.data.source_config import S3_URI, Patterns
 from shoal_core.errors import BadConfig, BadInput
+from shoal_core.frozen import Frozen
 from shoal_core.keys import BatchKeys
 from shoal_core.store import ObjectStore
 
@@ -28,7 +29,7 @@ ALLOWED = {
 }
 
 
-class BatchConfig(ConfigModel):
+class BatchConfig(Frozen):
     """`batch.yaml`: everything is optional.
 
     `files` are those that it commits, `source` an S3 prefix to read instead; `version` is of the model (the one in
@@ -53,21 +54,19 @@ class BatchConfig(ConfigModel):
         return (self.source or "").removeprefix("s3://").partition("/")[2]
 
 
-class UploadedFile(ConfigModel):
+class UploadedFile(Frozen):
     """One object of the bucket of uploads, pinned by its S3 version."""
 
     key: str
     version: str | None = None
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Frozen):
     """`request.json`: one job comes from one.
 
     `file` is the archive, table or list of URIs that started the job; None where `config_file` committed what lies
     beside it in `folder`, or names a source.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     model: str

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.errors import BadInput
+from shoal_core.frozen import Frozen
 
 MAX_ERRORS = 1000
 """Errors of a piece that are kept beside its output, with what was sent; the output itself has all of them."""
@@ -28,10 +29,8 @@ class RecordError:
     fix: str
 
 
-class ErrorEntry(BaseModel):
+class ErrorEntry(Frozen):
     """One line of `errors/part-00000.jsonl`: where the record stood, why it has no answer, and what was sent."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
     place: str = ""
@@ -41,19 +40,17 @@ class ErrorEntry(BaseModel):
     raw: str | None = None
 
 
-class PieceIndex(BaseModel):
+class PieceIndex(Frozen):
     """`piece-00000.json`: written after the piece's output.
 
     `head` and `tail` are the bytes of the output before and after its records, such as a CSV's header.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     piece: int
     key: str
     records: int
     errors: int
-    codes: dict[str, int] = {}
+    codes: dict[str, int] = Field(default={})
     size: int
     head: int = 0
     tail: int = 0

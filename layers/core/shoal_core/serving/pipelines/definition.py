@@ -12,10 +12,11 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import read_yaml
-from shoal_core.data.config_types import ConfigModel, Flag, ImageFit, Integer, Name, Number
+from shoal_core.data.config_types import Flag, ImageFit, Integer, Name, Number
 from shoal_core.data.spec import ImageInput, PreprocessingSpec, TableInput, TargetSpec, TextColumn
 from shoal_core.data.texts.wordpiece import FIRST, LAST, UNKNOWN_PIECE
 from shoal_core.errors import BadConfig
+from shoal_core.frozen import Frozen
 
 FILE = "pipeline.yaml"
 INPUT = "input"
@@ -35,7 +36,7 @@ Size = Annotated[tuple[Side, Side], BeforeValidator(_square)]
 Channel = Annotated[tuple[Number, ...], Field(min_length=1, max_length=3)]
 
 
-class PipelineImage(ConfigModel):
+class PipelineImage(Frozen):
     """A photo, brought to a working size that crops are cut from; `size` is height and width."""
 
     size: Size
@@ -43,7 +44,7 @@ class PipelineImage(ConfigModel):
     fit: ImageFit = "pad"
 
 
-class PipelineText(ConfigModel):
+class PipelineText(Frozen):
     """A text, cut into word pieces; `vocabulary` is the name of a file beside pipeline.yaml, one piece a line."""
 
     vocabulary: Name | tuple[str, ...]
@@ -52,7 +53,7 @@ class PipelineText(ConfigModel):
     column: Name = "text"
 
 
-class PipelineInput(ConfigModel):
+class PipelineInput(Frozen):
     """What people send: an image or a text."""
 
     image: PipelineImage | None = None
@@ -65,7 +66,7 @@ class PipelineInput(ConfigModel):
         return self
 
 
-class ModelNode(ConfigModel):
+class ModelNode(Frozen):
     """A registered model. `inputs` are its tensors by name, or what its only tensor gets.
 
     A `version` is a number, or an alias that is followed as it moves; left out, it becomes the number of the version in
@@ -78,7 +79,7 @@ class ModelNode(ConfigModel):
     output: Name | None = None
 
 
-class ResizeNode(ConfigModel):
+class ResizeNode(Frozen):
     """An image in another size (bilinear, antialiased)."""
 
     resize: Reference
@@ -86,7 +87,7 @@ class ResizeNode(ConfigModel):
     color: Literal["rgb", "grey"] | None = None
 
 
-class NormalizeNode(ConfigModel):
+class NormalizeNode(Frozen):
     """An image as numbers: 0..255 becomes `range`, less `mean`, by `std`, per channel: float32 [N, C, H, W]."""
 
     normalize: Reference
@@ -101,7 +102,7 @@ class NormalizeNode(ConfigModel):
         return self
 
 
-class CropNode(ConfigModel):
+class CropNode(Frozen):
     """The part of an image where a mask is high: its bounding box with a margin, brought to a size.
 
     `threshold` is a share between the mask's lowest and highest value; `margin` is a share of the box's longer side;
@@ -117,7 +118,7 @@ class CropNode(ConfigModel):
     color: Literal["rgb", "grey"] | None = None
 
 
-class PiecesNode(ConfigModel):
+class PiecesNode(Frozen):
     """What encoders of the BERT family take: `input_ids`, `attention_mask`, `token_type_ids`, int64 [N, L] each.
 
     Columns that are padding in all texts of a batch are cut off.
@@ -127,7 +128,7 @@ class PiecesNode(ConfigModel):
     padding: Annotated[Integer, Field(ge=0)] = 0
 
 
-class PoolNode(ConfigModel):
+class PoolNode(Frozen):
     """One vector of the vectors of a text's pieces [N, L, W]: their mean where `mask` is 1, or the first one.
 
     With `unit` its length is 1.
@@ -140,7 +141,7 @@ class PoolNode(ConfigModel):
 
 
 Node = ModelNode | ResizeNode | NormalizeNode | CropNode | PiecesNode | PoolNode
-_KINDS: Mapping[str, type[ConfigModel]] = {
+_KINDS: Mapping[str, type[Frozen]] = {
     "model": ModelNode,
     "resize": ResizeNode,
     "normalize": NormalizeNode,
@@ -150,7 +151,7 @@ _KINDS: Mapping[str, type[ConfigModel]] = {
 }
 
 
-class Pipeline(ConfigModel):
+class Pipeline(Frozen):
     """`pipeline.yaml`, and `pipeline.json` once versions are pinned.
 
     Attributes:

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from shoal_core.errors import BadRequest
+from shoal_core.frozen import Frozen
 from shoal_core.serving.streams.records import Record, SourceKind
 from shoal_core.serving.streams.wrapping import unwrap
 
@@ -30,10 +31,10 @@ _GIVEN_UP = "GivenUp"
 _SOURCE = "DeadLetterQueueSourceArn"
 
 
-class DeadLetter(BaseModel):
+class DeadLetter(Frozen):
     """One record that wasn't answered."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     schema_version: int = SCHEMA_VERSION
     id: str = Field(description="the position of the record that died: the same however often it is told")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal_core.errors import BadRequest, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.serving.streams.dead_letters import DeadLetter, letter_of
 from shoal_core.serving.streams.packing import Keyed, requests
 from shoal_core.serving.streams.records import Record
@@ -85,10 +86,10 @@ class _Again:
         return len(self.data) + len(self.key.encode())
 
 
-class LetterView(BaseModel):
+class LetterView(Frozen):
     """A dead letter as it is shown: the first of its bytes only."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     id: str
     origin: str

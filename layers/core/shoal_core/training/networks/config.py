@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.errors import BadConfig, BadInput, BadNetwork
+from shoal_core.frozen import Frozen
 from shoal_core.importing.bounded import Trial
 from shoal_core.importing.limits import Limits
 
@@ -41,7 +42,7 @@ TRIAL = Trial(
 _DIGEST_LENGTH = 12
 
 
-class NetworkConfig(BaseModel):
+class NetworkConfig(Frozen):
     """`network` in dataset.yaml, or in a run's request, of recipe `network`.
 
     Attributes:
@@ -50,8 +51,6 @@ class NetworkConfig(BaseModel):
         output: The output that answers, where there are several.
         batch_norm: Whether BatchNormalization trains on the batch's own statistics or keeps those of the file.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     trainable: Annotated[str, Field(max_length=4096)] = ""
@@ -78,25 +77,21 @@ class NetworkConfig(BaseModel):
         return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()[:_DIGEST_LENGTH]
 
 
-class NetworkTask(BaseModel):
+class NetworkTask(Frozen):
     """What the control plane asks: `inputs` of a dataset version, or to `check` a network for it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: Literal["inputs", "check"]
     dataset: str
     version: str
-    network: dict[str, Any] = {}
+    network: dict[str, Any] = Field(default={})
 
 
-class FittedNetwork(BaseModel):
+class FittedNetwork(Frozen):
     """`network.json`: the index of a network that was fitted to a dataset version and proven, written last.
 
     `parameters`, `buffers` and `dropouts` are those of the forward graph, `numbers` is how many numbers are trained,
     `seconds` what a step takes per sample, about. `notes` say what was decided, `warnings` what is to be looked at.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     config: NetworkConfig

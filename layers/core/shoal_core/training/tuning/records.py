@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from shoal_core.data.canonical import canonical_json
 from shoal_core.errors import BadInput, NotFound
+from shoal_core.frozen import Frozen
 from shoal_core.keys import TuningKeys
 from shoal_core.store import ObjectStore
 from shoal_core.training.tuning.halving import Job, Ladder, Score, Standing
@@ -24,11 +25,7 @@ _DIGEST_LENGTH = 8
 TrialState = Literal["running", "paused", "finished", "failed"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Budget(_Record):
+class Budget(Frozen):
     """When no further job is begun; what is None doesn't limit.
 
     `minutes` are of work on each of the lanes, by what their functions are billed, so neither a wait nor an
@@ -62,7 +59,7 @@ class Budget(_Record):
         return None
 
 
-class TuningRequest(_Record):
+class TuningRequest(Frozen):
     """`tunings/<id>/request.json`: what was asked for, written once. `space` None is what suits the data."""
 
     schema_version: Literal[1] = 1
@@ -106,7 +103,7 @@ def metric_value(task: str, score: Score) -> float:
     return score[0] if METRICS[task][1] else -score[0]
 
 
-class TuningPlan(_Record):
+class TuningPlan(Frozen):
     """`tunings/<id>/plan.json`: the space that trials are drawn from, and what they are ranked by."""
 
     schema_version: Literal[1] = 1
@@ -116,7 +113,7 @@ class TuningPlan(_Record):
     split: str = Field(description="the split that trials are scored on; never the test split")
 
 
-class RungResult(_Record):
+class RungResult(Frozen):
     """What a trial has come to at the end of a rung: its best round so far."""
 
     rung: int
@@ -125,7 +122,7 @@ class RungResult(_Record):
     metric: float
 
 
-class CurvePoint(_Record):
+class CurvePoint(Frozen):
     """One round of a trial: training loss, and the metric that trials are ranked by."""
 
     round: int
@@ -133,7 +130,7 @@ class CurvePoint(_Record):
     metric: float
 
 
-class TrialFailure(_Record):
+class TrialFailure(Frozen):
     """Why a trial failed, and what to do."""
 
     stage: str
@@ -142,7 +139,7 @@ class TrialFailure(_Record):
     fix: str
 
 
-class Trial(_Record):
+class Trial(Frozen):
     """One trial.
 
     `values` are the fields of dataset.yaml that it varies, by their dotted names; `rung` the one that it trains for, or
@@ -180,7 +177,7 @@ class Trial(_Record):
         return canonical_json(self.model_dump(mode="json")).decode()
 
 
-class LaneJob(_Record):
+class LaneJob(Frozen):
     """A job in the states of a lane."""
 
     trial: int
@@ -193,31 +190,31 @@ def overrides_of(values: Mapping[str, Any]) -> dict[str, Any]:
     return overrides | {"workers": 1, "budget": None, "compute": "lambda"}
 
 
-class Aim(BaseModel):
+class Aim(Frozen):
     """Where a job begins and where its rung ends, in rounds."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     begun: int
     until: int
 
 
-class RoundReached(BaseModel):
+class RoundReached(Frozen):
     """Where a run is: see `shoal_core.training.states.RoundState`."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     round: int
 
 
-class LaneTask(BaseModel):
+class LaneTask(Frozen):
     """What Advance Tuning is told by a lane: what it did last, and how that ended.
 
     `events` are those of the lane's history so far, about; `waits` how often it has waited in a row; `aim` and `state`
     say how many rounds the job took.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     tuning_id: str
     attempt: int
@@ -235,10 +232,10 @@ class LaneTask(BaseModel):
         return self.state.round - self.aim.begun + 1 if self.state and self.aim else 0
 
 
-class EndTask(BaseModel):
+class EndTask(Frozen):
     """What Conclude Tuning is told: how the lanes' Map ended, where it failed as a whole."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     tuning_id: str
     attempt: int
