@@ -27,7 +27,6 @@ from shoal_core.graphs.recipes.inputs import (
     sequence_numbers,
 )
 from shoal_core.graphs.recipes.network import Network
-from shoal_core.graphs.recipes.steps import step_of
 from shoal_core.graphs.signature import NetworkSignature, SequenceInput
 
 _WIDEST = 10.0
@@ -147,13 +146,13 @@ def _of_sequence(network: Network, config: AutoencoderConfig, sequence: Sequence
         codes = category_codes(network, sequence.cardinalities, (sequence.steps,))
         parts += code_features(network, codes, sequence.cardinalities, config.embedding_above)
     x = parts[0] if len(parts) == 1 else graph.emit("Concat", *parts, axis=2)
-    states = network.recurrence(graph.emit("Transpose", x, perm=[1, 0, 2]), "encoder", config.cell, config.units)
-    code = network.dense(step_of(network, states, -1), "code", config.code, init="glorot")
+    read = network.recurrence(graph.emit("Transpose", x, perm=[1, 0, 2]), "encoder", config.cell, config.units)
+    code = network.dense(read.last, "code", config.code, init="glorot")
     row = graph.emit("Unsqueeze", code, graph.integers(0))
     repeated = graph.emit("Tile", row, graph.integers(sequence.steps, 1, 1))
     repeated = graph.refine(repeated, (sequence.steps, BATCH, config.code))
-    states = network.recurrence(repeated, "decoder", config.cell, config.units)
-    x = graph.emit("Transpose", states, perm=[1, 0, 2])
+    told = network.recurrence(repeated, "decoder", config.cell, config.units)
+    x = graph.emit("Transpose", told.states, perm=[1, 0, 2])
     rebuilt = network.per_step(x, "rebuilt", _width(network, numbers, sequence.cardinalities), init="glorot")
     return _missed(network, rebuilt, numbers, codes, sequence.cardinalities)
 

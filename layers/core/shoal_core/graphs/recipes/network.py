@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, ValueInfoProto
+from onnx import TensorProto, ValueInfoProto, helper
 
 from shoal_core.errors import BadNetwork
 from shoal_core.graphs.autodiff import trace
@@ -21,6 +22,14 @@ Cell = Literal["lstm", "gru"]
 OUTPUT = "output"
 """The last layer's name."""
 _GATES: dict[Cell, int] = {"lstm": 4, "gru": 3}
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What a recurrent layer answers: its hidden states [T, N, units], and the one after its last step [N, units]."""
+
+    states: str
+    last: str
 
 
 class Network:
@@ -93,14 +102,14 @@ class Network:
             pads=pads,
         )
 
-    def recurrence(self, x: str, name: str, cell: Cell, units: int, *, backwards: bool = False) -> str:
-        """Hidden states of a recurrent layer over the steps of x [T, N, I]: [T, N, units].
+    def recurrence(self, x: str, name: str, cell: Cell, units: int, *, backwards: bool = False) -> Recurrence:
+        """A recurrent layer over the steps of x [T, N, I].
 
         First values as PyTorch's, except that an LSTM starts by remembering (R. Jozefowicz et al., 2015).
         """
-        inputs, gates = self._fixed(x, 2), _GATES[cell]
+        width, gates = self._fixed(x, 2), _GATES[cell]
         limit = 1 / math.sqrt(units)
-        shapes = {"input": (1, gates * units, inputs), "state": (1, gates * units, units)}
+        shapes = {"input": (1, gates * units, width), "state": (1, gates * units, units)}
         weights = [
             self.parameter(f"{name}.{kind}", self._random.uniform(-limit, limit, shape))
             for kind, shape in shapes.items()
@@ -111,8 +120,13 @@ class Network:
             bias[:, 2 * units : 3 * units] = 1  # the forget gate
         else:
             attributes["linear_before_reset"] = 1  # as PyTorch and cuDNN have it
-        states = self.graph.emit(cell.upper(), x, *weights, self.parameter(f"{name}.bias", bias), **attributes)
-        return self.graph.emit("Squeeze", states, self.graph.integers(1))
+        inputs = [x, *weights, self.parameter(f"{name}.bias", bias)]
+        states, last = (self.graph.new_output(cell) for _ in range(2))
+        self.graph.copy(helper.make_node(cell.upper(), inputs, [states, last], name=states, **attributes))
+        return Recurrence(
+            self.graph.emit("Squeeze", states, self.graph.integers(1)),
+            self.graph.emit("Squeeze", last, self.graph.integers(0)),
+        )
 
     def per_step(self, x: str, name: str, units: int, init: Literal["he", "glorot"] = "he") -> str:
         """A dense layer on the last axis of x [N, T, I]: [N, T, units]."""

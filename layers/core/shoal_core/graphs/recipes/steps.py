@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.recipes.inputs import sequence_features, texts
-from shoal_core.graphs.recipes.network import Cell, Network
+from shoal_core.graphs.recipes.network import Cell, Network, Recurrence
 from shoal_core.graphs.signature import NetworkSignature
 
 Pooling = Literal["last", "mean", "max"]
@@ -121,24 +121,23 @@ def recurrent(
     graph = network.graph
     lengths = _lengths(network, steps)
     x = graph.emit("Transpose", steps.x, perm=[1, 0, 2])
-    directions: list[str] = []
+    directions: list[Recurrence] = []
     for layer in range(layers):
-        directions = [network.recurrence(x, f"{steps.name}.layer{layer}.forward", cell, units)]
+        directions = [_forwards(network, x, f"{steps.name}.layer{layer}.forward", cell, units, lengths)]
         if both:
             directions.append(_backwards(network, x, f"{steps.name}.layer{layer}.backward", cell, units, lengths))
-        x = directions[0] if len(directions) == 1 else graph.emit("Concat", *directions, axis=2)
+        states = [direction.states for direction in directions]
+        x = states[0] if len(states) == 1 else graph.emit("Concat", *states, axis=2)
     if pooling == "last":
-        ends = [_last(network, directions[0], lengths)]
-        # From the last step to the first: the state is complete at step 0.
-        ends += [step_of(network, backwards, 0) for backwards in directions[1:]]
+        ends = [direction.last for direction in directions]
         return ends[0] if len(ends) == 1 else graph.emit("Concat", *ends, axis=1)
-    states = graph.emit("Transpose", x, perm=[1, 0, 2])
+    values = graph.emit("Transpose", x, perm=[1, 0, 2])
     if pooling == "max" and steps.mask is not None:
         # States lie between -1 and 1, so padding may count as 0 once they are moved up.
-        up = masked(network, graph.emit("Add", states, graph.scalar(1, states)), steps.name, steps.mask)
+        up = masked(network, graph.emit("Add", values, graph.scalar(1, values)), steps.name, steps.mask)
         most = pooled(network, up, "max")
         return graph.emit("Sub", most, graph.scalar(1, most))
-    return pooled(network, masked(network, states, steps.name, steps.mask), pooling)
+    return pooled(network, masked(network, values, steps.name, steps.mask), pooling)
 
 
 def with_steps(steps: Steps, x: str) -> Steps:
@@ -146,14 +145,31 @@ def with_steps(steps: Steps, x: str) -> Steps:
     return replace(steps, x=x)
 
 
-def _backwards(network: Network, x: str, name: str, cell: Cell, units: int, lengths: str | None) -> str:
-    """States of a layer that runs from each sample's last step to its first, at the steps that they belong to."""
+def _forwards(network: Network, x: str, name: str, cell: Cell, units: int, lengths: str | None) -> Recurrence:
+    """A layer from the first step to each sample's last one."""
+    layer = network.recurrence(x, name, cell, units)
+    if lengths is None:
+        return layer
+    graph = network.graph
+    turns = graph.shape(layer.states)[0]
+    numbers = graph.constant(np.arange(1, int(turns) + 1, dtype=np.int64).reshape(-1, 1))
+    chosen = graph.emit("Cast", graph.emit("Equal", numbers, lengths), to=TensorProto.FLOAT)
+    weighted = graph.emit("Mul", layer.states, graph.emit("Unsqueeze", chosen, graph.integers(2)))
+    return replace(layer, last=graph.emit("ReduceSum", weighted, graph.integers(0), keepdims=0))
+
+
+def _backwards(network: Network, x: str, name: str, cell: Cell, units: int, lengths: str | None) -> Recurrence:
+    """A layer from each sample's last step to its first; states lie at the steps that they belong to."""
     if lengths is None:
         return network.recurrence(x, name, cell, units, backwards=True)
+    graph = network.graph
     # Run backwards, padding would come first. So each text is turned around on its own.
-    turned = network.graph.emit("ReverseSequence", x, lengths, time_axis=0, batch_axis=1)
-    states = network.recurrence(turned, name, cell, units)
-    return network.graph.emit("ReverseSequence", states, lengths, time_axis=0, batch_axis=1)
+    turned = graph.emit("ReverseSequence", x, lengths, time_axis=0, batch_axis=1)
+    layer = network.recurrence(turned, name, cell, units)
+    states = graph.emit("ReverseSequence", layer.states, lengths, time_axis=0, batch_axis=1)
+    # The first step's state comes last, and padding behind it must not count.
+    first = graph.emit("Gather", states, graph.constant(np.asarray(0, dtype=np.int64)), axis=0)
+    return Recurrence(states, first)
 
 
 def _lengths(network: Network, steps: Steps) -> str | None:
@@ -163,20 +179,3 @@ def _lengths(network: Network, steps: Steps) -> str | None:
     graph = network.graph
     count = graph.emit("ReduceSum", steps.mask, graph.integers(1), keepdims=0)
     return graph.emit("Cast", graph.emit("Max", count, graph.scalar(1, count)), to=TensorProto.INT64)
-
-
-def _last(network: Network, states: str, lengths: str | None) -> str:
-    """The state after each sample's last step: [N, units] of [T, N, units]."""
-    if lengths is None:
-        return step_of(network, states, -1)
-    graph = network.graph
-    turns = graph.shape(states)[0]
-    numbers = graph.constant(np.arange(1, int(turns) + 1, dtype=np.int64).reshape(-1, 1))
-    chosen = graph.emit("Cast", graph.emit("Equal", numbers, lengths), to=TensorProto.FLOAT)
-    weighted = graph.emit("Mul", states, graph.emit("Unsqueeze", chosen, graph.integers(2)))
-    return graph.emit("ReduceSum", weighted, graph.integers(0), keepdims=0)
-
-
-def step_of(network: Network, states: str, step: int) -> str:
-    """One step of [T, N, units]: [N, units]."""
-    return network.graph.emit("Gather", states, network.graph.constant(np.asarray(step, dtype=np.int64)), axis=0)

@@ -16,11 +16,12 @@ from shoal_core.graphs.builder import GraphBuilder
 from shoal_core.graphs.loops import loop
 from shoal_core.graphs.rules.recurrent import REVERSES, Direction, Found, oddities, recurrent
 from shoal_core.graphs.rules.rule import Node, Rule
-from shoal_core.graphs.rules.sequences import cut_halves, pick, shifted
+from shoal_core.graphs.rules.sequences import cut_halves, pick
 
 _W, _R, _B, _H0, _C0 = 1, 2, 3, 5, 6
-# Of each direction, behind the node's own three outputs: gates i o f [T, N, 3 H]; g, cells and tanh(cells) [T, N, H].
-_KEPT = ("gates", "candidates", "cells", "bounded")
+# Of each direction, behind the node's own three outputs: gates i o f [T, N, 3 H]; g, f times the cell before, and the
+# tanh of the cell, [T, N, H].
+_KEPT = ("gates", "candidates", "remembered", "bounded")
 
 
 def runs_in_a_loop(graph: GraphBuilder, node: Node) -> bool:
@@ -66,9 +67,10 @@ def _run(graph: GraphBuilder, node: Node, index: int, backwards: bool) -> tuple[
         gates = inner.emit("Sigmoid", open_)
         i, o, f = inner.split(gates, 3, axis=-1)
         g = inner.emit("Tanh", candidate)
-        cell = inner.emit("Add", inner.emit("Mul", f, carried[1]), inner.emit("Mul", i, g))
+        remembered = inner.emit("Mul", f, carried[1])
+        cell = inner.emit("Add", remembered, inner.emit("Mul", i, g))
         bounded = inner.emit("Tanh", cell)
-        return [inner.emit("Mul", o, bounded), cell], [gates, g, cell, bounded]
+        return [inner.emit("Mul", o, bounded), cell], [gates, g, remembered, bounded]
 
     nothing = _no_state(graph, seen, int(hidden))
     first = [pick(graph, node.inputs[k], index) if node.has_input(k) else nothing for k in (_H0, _C0)]
@@ -94,33 +96,30 @@ def _no_state(graph: GraphBuilder, seen: str, hidden: int) -> str:
 def _lstm(direction: Direction) -> Found:
     graph = direction.graph
     start = 3 + direction.index * len(_KEPT)
-    gates, g, cells, bounded = direction.step.node.outputs[start : start + len(_KEPT)]
+    gates, g, remembered, bounded = direction.step.node.outputs[start : start + len(_KEPT)]
     i, o, f = graph.split(gates, 3, axis=-1)
     one = graph.scalar(1, direction.r)
-    cells_before = shifted(graph, cells, direction.first_cell, direction.backwards)
 
-    def product(*factors: str) -> str:
-        result = factors[0]
-        for factor in factors[1:]:
-            result = graph.emit("Mul", result, factor)
-        return result
+    def product(first: str, second: str) -> str:
+        return graph.emit("Mul", first, second)
 
     def less(value: str) -> str:
         return graph.emit("Sub", one, value)
 
     to_cell = product(o, less(product(bounded, bounded)))
-    partners = graph.emit("Concat", g, bounded, cells_before, axis=-1)
-    to_gates = graph.emit("Concat", product(gates, less(gates), partners), product(i, less(product(g, g))), axis=-1)
+    # Of a gate s times something the slope is s (1 - s) times that.
+    gated = graph.emit("Concat", product(i, g), product(o, bounded), remembered, axis=-1)
+    to_gates = graph.emit("Concat", product(gated, less(gates)), product(i, less(product(g, g))), axis=-1)
 
     def back(inner: GraphBuilder, carried: Sequence[str], parts: Sequence[str]) -> tuple[list[str], list[str]]:
-        outer, along, slopes, forget = parts
-        of_hidden = inner.emit("Add", carried[0], outer)
+        along, slopes, forget, *outers = parts
+        of_hidden = direction.with_outer(inner, carried[0], outers)
         of_cell = inner.emit("Add", carried[1], inner.emit("Mul", of_hidden, along))
         whole = inner.emit("Concat", of_cell, of_hidden, of_cell, of_cell, axis=-1)
         of_gates = inner.emit("Mul", whole, slopes)
         return [inner.emit("MatMul", of_gates, direction.r), inner.emit("Mul", of_cell, forget)], [of_gates]
 
-    ends, scanned = [direction.last, direction.last_cell], [direction.outer, to_cell, to_gates, f]
+    ends, scanned = [direction.last, direction.last_cell], [to_cell, to_gates, f, *direction.outers]
     (first, first_cell), (of_gates,) = loop(graph, back, ends, scanned, not direction.backwards)
     return Found(of_gates, of_gates, first, first_cell)
 

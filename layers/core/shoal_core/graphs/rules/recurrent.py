@@ -43,9 +43,8 @@ class Direction:
     Attributes:
         before: The hidden state that each step starts from, [T, N, H].
         index: Which of the node's directions it is.
-        first_cell: LSTM: the cell state before the first step, [N, H].
         last: Gradient of the state after the last step, [N, H]; `last_cell` the same for LSTM's cell.
-        outer: Gradient of each step's output, [T, N, H].
+        outer: Gradient of each step's output, [T, N, H]; None where only the last state is used.
     """
 
     step: Step
@@ -56,8 +55,7 @@ class Direction:
     bias_w: str
     bias_r: str
     before: str
-    first_cell: str
-    outer: str
+    outer: str | None
     last: str
     last_cell: str
     shape: Shape
@@ -66,6 +64,15 @@ class Direction:
     def graph(self) -> GraphBuilder:
         """Where gradients are emitted."""
         return self.step.graph
+
+    @property
+    def outers(self) -> list[str]:
+        """What a loop over the steps scans for `with_outer`."""
+        return [] if self.outer is None else [self.outer]
+
+    def with_outer(self, inner: GraphBuilder, carried: str, outers: Sequence[str]) -> str:
+        """The gradient of a step's state: from the steps after it, and of its output."""
+        return inner.emit("Add", carried, *outers) if outers else carried
 
     def gates(self, x: str, weight: str, bias: str) -> list[str]:
         """x [T, N, K] times weight' plus bias, cut into gates [T, N, H]."""
@@ -193,8 +200,7 @@ def _directions(step: Step) -> list[Direction]:
                 bias_w=bias_w,
                 bias_r=bias_r,
                 before=shifted(graph, output, state(given(_H0), index), backwards),
-                first_cell=state(given(_C0), index) if node.operator == "LSTM" else "",
-                outer=graph.refine(pick(graph, outer, index, axis=1), shape) if outer else graph.zeros_like(output),
+                outer=graph.refine(pick(graph, outer, index, axis=1), shape) if outer else None,
                 last=state(gradients[1], index),
                 last_cell=state(gradients[2], index),
                 shape=shape,
@@ -216,10 +222,11 @@ def _rnn(direction: Direction) -> Found:
     slope = graph.emit("Sub", graph.scalar(1, hidden), graph.emit("Mul", hidden, hidden))
 
     def back(inner: GraphBuilder, carried: Sequence[str], parts: Sequence[str]) -> tuple[list[str], list[str]]:
-        of_gates = inner.emit("Mul", inner.emit("Add", carried[0], parts[0]), parts[1])
+        along, *outers = parts
+        of_gates = inner.emit("Mul", direction.with_outer(inner, carried[0], outers), along)
         return [inner.emit("MatMul", of_gates, direction.r)], [of_gates]
 
-    (first,), (of_gates,) = loop(graph, back, [direction.last], [direction.outer, slope], not direction.backwards)
+    (first,), (of_gates,) = loop(graph, back, [direction.last], [slope, *direction.outers], not direction.backwards)
     return Found(of_gates, of_gates, first)
 
 
@@ -273,14 +280,14 @@ def _gru_reset_after(direction: Direction, gates: _GruGates, linear: str) -> Fou
     to_states = graph.emit("Concat", gates.to_z, to_r, graph.emit("Mul", gates.to_new, gates.r), axis=-1)
 
     def back(inner: GraphBuilder, carried: Sequence[str], parts: Sequence[str]) -> tuple[list[str], list[str]]:
-        outer, spread, z = parts
-        of_hidden = inner.emit("Add", carried[0], outer)
+        spread, z, *outers = parts
+        of_hidden = direction.with_outer(inner, carried[0], outers)
         of_states = inner.emit("Mul", inner.emit("Concat", of_hidden, of_hidden, of_hidden, axis=-1), spread)
         passed = inner.emit("Mul", of_hidden, z)
         return [inner.emit("Add", inner.emit("MatMul", of_states, direction.r), passed)], [of_hidden, of_states]
 
     (first,), (of_hidden, of_states) = loop(
-        graph, back, [direction.last], [direction.outer, to_states, gates.z], not direction.backwards
+        graph, back, [direction.last], [to_states, gates.z, *direction.outers], not direction.backwards
     )
     slopes = (gates.to_z, to_r, gates.to_new)
     of_inputs = graph.emit("Concat", *(graph.emit("Mul", of_hidden, slope) for slope in slopes), axis=-1)
@@ -294,8 +301,8 @@ def _gru_reset_before(direction: Direction, gates: _GruGates, reset: str) -> Fou
     r_z, r_r, r_new = cut_rows(graph, direction.r, 3)
 
     def back(inner: GraphBuilder, carried: Sequence[str], parts: Sequence[str]) -> tuple[list[str], list[str]]:
-        outer, to_new, to_z, to_reset, z, r = parts
-        of_hidden = inner.emit("Add", carried[0], outer)
+        to_new, to_z, to_reset, z, r, *outers = parts
+        of_hidden = direction.with_outer(inner, carried[0], outers)
         of_new = inner.emit("Mul", of_hidden, to_new)
         of_reset = inner.emit("MatMul", of_new, r_new)
         of_z, of_r = inner.emit("Mul", of_hidden, to_z), inner.emit("Mul", of_reset, to_reset)
@@ -304,7 +311,7 @@ def _gru_reset_before(direction: Direction, gates: _GruGates, reset: str) -> Fou
             total = inner.emit("Add", total, inner.emit("MatMul", gate, rows))
         return [total], [inner.emit("Concat", of_z, of_r, of_new, axis=-1)]
 
-    scanned = [direction.outer, gates.to_new, gates.to_z, to_r, gates.z, gates.r]
+    scanned = [gates.to_new, gates.to_z, to_r, gates.z, gates.r, *direction.outers]
     (first,), (of_gates,) = loop(graph, back, [direction.last], scanned, not direction.backwards)
     return Found(of_gates, of_gates, first, multiplied=(reset,))
 
