@@ -116,7 +116,7 @@ class Session:
 
     @property
     def races(self) -> int:
-        """Runs to an accuracy take minutes: three of either side."""
+        """Epochs take minutes: three of either side."""
         return min(3, self.repeats)
 
 
@@ -144,7 +144,7 @@ PARTS: Mapping[str, Callable[[Session], list[Row]]] = {
     "steps-2": lambda session: step_rows(session.scratch, 2, session.repeats),
     "start": lambda session: start_rows(session.scratch, session.repeats),
     "data": lambda session: throughput_rows(session.scratch, session.races, quick=session.effort.quick),
-    "race": lambda session: racing_rows(session.scratch, session.races, quick=session.effort.quick),
+    "race": lambda session: racing_rows(session.scratch, quick=session.effort.quick),
     "exchange": lambda session: exchange.exchange_rows(exchange.exchange_place(session.scratch, 1_024)),
     "workers": accuracy_by_workers,
     "simulation": simulated,

@@ -1,6 +1,6 @@
 """From the start of a process to 99 % of the official test images: `python -m benchmarks.train.to_accuracy KIND …`.
 
-`KIND FOLDER BEGAN TARGET PASSES`: KIND is shoal or pytorch, FOLDER a place whose validation split are MNIST's test
+`KIND FOLDER BEGAN TARGET PASSES SEED`: KIND is shoal or pytorch, FOLDER a place whose validation split are MNIST's test
 images, BEGAN the start in seconds since 1970, TARGET a share, PASSES how often an epoch looks at the test images. Both
 train the same network with one thread, the same batches, learning rate, schedule and shifts, and stop at the target.
 Prints JSON: seconds, the accuracy then, epochs, seconds of processor time.
@@ -21,16 +21,17 @@ from benchmarks.data.driving import Place
 DATASET = "mnist"
 
 
-def overrides(epochs: int, passes: int) -> dict[str, Any]:
+def overrides(epochs: int, passes: int, seed: int = 0) -> dict[str, Any]:
     """What both sides train by: the product's own choices, with one worker and so many looks at the test images."""
     return {
+        "seed": seed,
         "workers": 1,
         "rounds": epochs * passes,
         "training": {"epochs": epochs, "patience": 0, "warmup_rounds": passes / 2},
     }
 
 
-def shoal(place: Place, target: float, passes: int) -> dict[str, float]:
+def shoal(place: Place, target: float, passes: int, seed: int) -> dict[str, float]:
     """The product's rounds in this process."""
     from benchmarks.quality.training import request_run, train
     from shoal_core.training.rounds import read_settings
@@ -42,13 +43,13 @@ def shoal(place: Place, target: float, passes: int) -> dict[str, float]:
         found.update(accuracy=record.validation["accuracy"], epochs=record.round / passes)
         return found["accuracy"] >= target
 
-    run_id = request_run(place, overrides(_epochs(place), passes))
+    run_id = request_run(place, overrides(_epochs(place), passes, seed))
     train(place, run_id, after_round=after_round)
     assert read_settings(place.artifacts, run_id).threads == 1
     return found
 
 
-def pytorch(place: Place, target: float, passes: int) -> dict[str, float]:
+def pytorch(place: Place, target: float, passes: int, seed: int) -> dict[str, float]:
     """The loop that one writes by hand."""
     import numpy as np
     import torch
@@ -57,7 +58,7 @@ def pytorch(place: Place, target: float, passes: int) -> dict[str, float]:
 
     told = json.loads((place.root / "asked.json").read_text())
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     with np.load(place.root / "train.npz") as train, np.load(place.root / "validation.npz") as test:
         pixels, targets = torch.from_numpy(train["image"]).float(), torch.from_numpy(train["target"]).long()
         seen, truth = torch.from_numpy(test["image"]).float(), torch.from_numpy(test["target"])
@@ -98,9 +99,9 @@ def _epochs(place: Place) -> int:
     return int(json.loads((place.root / "asked.json").read_text())["epochs"])
 
 
-def main(kind: str, folder: str, began: str, target: str, passes: str) -> None:
+def main(kind: str, folder: str, began: str, target: str, passes: str, seed: str) -> None:
     side = {"shoal": shoal, "pytorch": pytorch}[kind]
-    found = side(Place(Path(folder), DATASET), float(target), int(passes))
+    found = side(Place(Path(folder), DATASET), float(target), int(passes), int(seed))
     print(json.dumps({"seconds": time.time() - float(began), "cpu_seconds": time.process_time(), **found}))
 
 

@@ -60,6 +60,21 @@ def test_a_run_by_request_goes_on_in_new_executions_to_the_same_bytes(short: Loc
     assert cloud.digest("whole") == version["digest"]
 
 
+def test_a_run_takes_other_workers_from_its_next_round_on(short: LocalCloud) -> None:
+    started = short.shoal("train", "birds", "--set", "rounds=16", "--set", "training.epochs=16", "--no-watch", "--json")
+    run_id = json.loads(started.stdout)["run_id"]
+    short.wait(lambda run: run["progress"]["round"] >= 2, "birds")
+    changed = json.loads(short.shoal("workers", run_id, "1", "--json").stdout)
+    assert changed == {"run_id": run_id, "before": 2, "workers": 1}
+    short.wait(lambda run: run["status"] == "succeeded", "birds")
+    workers = [each["workers"] for each in short.get(f"/runs/{run_id}")["rounds"]]
+    # The round that ran when it was asked for keeps its own.
+    assert len(workers) == 16 and workers == sorted(workers, reverse=True)
+    assert workers[:2] == [2, 2] and workers[-4:] == [1] * 4
+    refused = short.shoal("workers", run_id, "2", check=False)
+    assert refused.returncode and "succeeded" in refused.stderr
+
+
 def test_a_failure_in_a_later_execution_is_recorded(short: LocalCloud) -> None:
     short.shoal("train", "birds", "--set", "rounds=40", "--no-watch")
 
