@@ -48,12 +48,11 @@ def build(config: CnnConfig, signature: NetworkSignature, seed: int) -> ForwardG
     x = image_features(network, image)
     for index, channels in enumerate(config.channels):
         for repeat in range(config.convolutions):
-            name = f"block{index}.convolution{repeat}"
-            x = network.relu(network.convolution(x, name, channels, config.kernel, init="narrow"))
+            x = network.relu(network.convolution(x, f"block{index}.convolution{repeat}", channels, config.kernel))
         pool = pooling(network.graph.shape(x)[2:])
         if max(pool) > 1:
             x = network.graph.emit("MaxPool", x, kernel_shape=pool, strides=pool)
-    x = network.relu(network.dense(network.flatten(x), "dense", config.hidden, init="narrow"))
+    x = network.relu(network.dense(network.flatten(x), "dense", config.hidden))
     return network.answer(x, signature)
 
 

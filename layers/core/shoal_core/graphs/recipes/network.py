@@ -58,38 +58,25 @@ class Network:
         self._buffers[name] = np.ascontiguousarray(value, dtype=np.float32)
         return self.graph.input(BUFFER + name, TensorProto.FLOAT, value.shape)
 
-    def dense(self, x: str, name: str, units: int, init: Literal["he", "glorot", "narrow"] = "he") -> str:
+    def dense(self, x: str, name: str, units: int, init: Literal["he", "glorot"] = "he") -> str:
         """x [N, inputs] times weight [inputs, units] plus bias: [N, units]."""
         inputs = self._fixed(x, 1)
         if init == "he":
             weight = self._he((inputs, units), inputs)
-        elif init == "narrow":
-            weight = self._narrow((inputs, units), inputs)
         else:
             limit = math.sqrt(6 / (inputs + units))
             weight = self._random.uniform(-limit, limit, (inputs, units))
         kernel = self.parameter(f"{name}.weight", weight)
         return self.graph.emit("Gemm", x, kernel, self.parameter(f"{name}.bias", np.zeros(units)))
 
-    def convolution(
-        self,
-        x: str,
-        name: str,
-        channels: int,
-        kernel: int,
-        stride: int = 1,
-        *,
-        bias: bool = True,
-        init: Literal["he", "narrow"] = "he",
-    ) -> str:
+    def convolution(self, x: str, name: str, channels: int, kernel: int, stride: int = 1, *, bias: bool = True) -> str:
         """x [N, C, sizes...] to [N, channels, sizes/stride...] (rounded up), zeros around the edge; one axis or two.
 
         Without `bias` for a normalisation to follow, which has one.
         """
         inputs, axes = self._fixed(x, 1), self.graph.rank(x) - 2
         kernels = [kernel] * axes
-        draw = self._he if init == "he" else self._narrow
-        weight = draw((channels, inputs, *kernels), inputs * kernel**axes)
+        weight = self._he((channels, inputs, *kernels), inputs * kernel**axes)
         operands = [x, self.parameter(f"{name}.weight", weight)]
         if bias:
             operands.append(self.parameter(f"{name}.bias", np.zeros(channels)))
@@ -227,11 +214,6 @@ class Network:
         return ForwardGraph(
             model, tuple(self._initial), dict(self._initial), dict(self._buffers), tuple(self._dropouts)
         )
-
-    def _narrow(self, shape: tuple[int, ...], inputs: int) -> NDArray[Any]:
-        """PyTorch's own, with which networks without normalisation learn faster at first."""
-        limit = 1 / math.sqrt(inputs)
-        return self._random.uniform(-limit, limit, shape)
 
     def _he(self, shape: tuple[int, ...], inputs: int) -> NDArray[Any]:
         """He et al. (2015): normal with variance 2 / inputs, right for layers that a ReLU follows."""
