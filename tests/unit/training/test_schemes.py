@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ from shoal_core.training.rounds import (
     train_shard,
     worker_batches,
 )
-from shoal_core.training.schemes import RoundCost, choose_scheme
+from shoal_core.training.schemes import RoundCost, asked_scheme, choose_scheme, outer_step, usual_rounds
 from shoal_core.training.sessions import session_of
 from shoal_core.training.settings import TrainingSettings, resolve_settings
 from shoal_core.training.signatures import signature_of
@@ -357,9 +358,36 @@ def test_one_worker_has_nobody_to_exchange_with(scheme: str) -> None:
 
 def test_diloco_has_an_outer_step_of_its_own() -> None:
     settings = resolved(scheme="diloco")
-    assert (settings.scheme, settings.outer_learning_rate, settings.outer_momentum) == ("diloco", 0.7, 0.6)
+    assert (settings.scheme, settings.outer_learning_rate, settings.outer_momentum) == ("diloco", 0.7, 0.65)
     assert resolved(scheme="diloco", outer_momentum=0.0).outer_momentum == 0.0
+    assert resolved(scheme="diloco", outer_learning_rate=3.0).outer_momentum == 0.0
     assert resolved(scheme="local").rounds == settings.rounds == resolved().rounds
+
+
+def test_momentum_makes_up_for_the_noise_of_small_parts_of_a_batch() -> None:
+    for workers, momentum in ((2, 0.505), (4, 0.65), (40, 0.889)):
+        assert outer_step(TrainingConfig(), "diloco", workers).momentum == momentum
+        assert 0.7 / (1 - momentum) == pytest.approx(math.sqrt(workers), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("workers", "optimizer", "scheme"), [(1, "adam", "local"), (2, "adam", "local"), (3, "adam", "diloco"),
+                                         (4, "lion", "diloco"), (4, "sgd", "local")]
+)  # fmt: skip
+def test_what_exchanges_rarely_is_told_by_workers_and_optimizer(workers: int, optimizer: Any, scheme: str) -> None:
+    assert asked_scheme(TrainingConfig(), workers, optimizer, []) == scheme
+    assert asked_scheme(TrainingConfig(scheme="auto"), workers, optimizer, []) == scheme
+    assert resolved(workers=workers, optimizer=optimizer).scheme == scheme
+    assert asked_scheme(TrainingConfig(scheme="local"), workers, optimizer, []) == "local"
+
+
+@pytest.mark.parametrize(
+    ("workers", "steps", "rounds"),
+    [(1, 9, 9), (1, 10_000, 10), (2, 10_000, 10), (4, 10_000, 40), (8, 10_000, 80), (40, 10_000, 100),
+     (8, 320, 20), (8, 100, 10), (8, 9, 9)],
+)  # fmt: skip
+def test_more_workers_exchange_more_often_if_there_are_steps_between(workers: int, steps: int, rounds: int) -> None:
+    assert usual_rounds(workers, steps) == rounds
 
 
 def chosen(seconds: float, **changes: Any) -> tuple[str, str]:
@@ -368,15 +396,15 @@ def chosen(seconds: float, **changes: Any) -> tuple[str, str]:
 
 
 def test_exchanging_after_every_step_is_chosen_where_it_costs_little() -> None:
-    # Steps of 8 samples; a round moves 12 MB seven times or 4 MB four times of them, and has seven objects' latency.
+    # Steps of 8 samples; a round moves 16 MB or, of them, 4 MB four times, and has seven objects' latency.
     scheme, why = chosen(0.001)
-    assert scheme == "local"
+    assert scheme == "diloco"
     assert why.startswith("4 workers take 32 steps of about 8 ms and share 4 MB of parameters; exchanging")
     assert "the run would take" in why
     scheme, why = chosen(5.0)
     assert scheme == "synchronous" and why.endswith("times as long: no more.")
     scheme, why = chosen(5.0, epochs=125)
-    assert scheme == "local" and "1,000 rounds, and 500 is the most" in why
+    assert scheme == "diloco" and "1,000 rounds, and 500 is the most" in why
 
 
 def test_a_round_costs_what_it_moves() -> None:

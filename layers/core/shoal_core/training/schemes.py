@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shoal_core.data.config import DatasetConfig, TrainingConfig
-from shoal_core.data.config_types import Compression, Scheme
+from shoal_core.data.config_types import Compression, Optimizer, Scheme
 from shoal_core.errors import BadConfig
 
 if TYPE_CHECKING:  # which are made with what is decided here
     from shoal_core.training.settings import TrainingSettings
 
-OUTER_LEARNING_RATE, OUTER_MOMENTUM = 0.7, 0.6
-"""Of `diloco`, where none are asked for: docs/decisions/2026-11-21-three-schemes.md."""
+OUTER_LEARNING_RATE = 0.7
+"""Of `diloco`, where none is asked for: docs/decisions/2026-11-21-three-schemes.md."""
 MAX_BATCH_SIZE = 8192
 SLOWDOWN = 1.1
 """How much longer a run may take by synchronous steps for `auto` to choose them."""
+
+# Up to so many workers share a run by plain averages.
+_FEW_WORKERS = 2
+_LEAST_ROUNDS, _ROUNDS_PER_WORKER, _MANY_ROUNDS = 10, 10, 100
+_STEPS_BETWEEN = 16
 
 # "Roughly 100-200 milliseconds" for small objects and first bytes:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html (November 2026). One function's
@@ -59,26 +64,46 @@ class OuterStep:
     momentum: float
 
 
-def asked_scheme(training: TrainingConfig, workers: int, warnings: list[str]) -> Scheme:
-    """The scheme that a run is planned by; `auto` is `local` until the network is known.
+def asked_scheme(training: TrainingConfig, workers: int, optimizer: Optimizer, warnings: list[str]) -> Scheme:
+    """The scheme that a run is planned by; where it's open, the one that exchanges rarely, until the network is known.
 
-    One worker exchanges nothing: whatever is asked for, it takes its steps.
+    One worker exchanges nothing: whatever is asked for, it takes its steps. Adaptive optimizers divide by a gradient's
+    size, to which the noise of a small part of a batch adds: averages of many such workers go less far than one worker
+    with whole batches would, for which the outer step of `diloco` makes up.
     """
     asked = training.scheme
     if asked is None or asked == "auto":
-        return "local"
+        return "diloco" if workers > _FEW_WORKERS and optimizer != "sgd" else "local"
     if workers == 1 and asked != "local":
         warnings.append(f"training.scheme: {asked} isn't used: one worker has nobody to exchange with.")
         return "local"
     return asked
 
 
-def outer_step(training: TrainingConfig, scheme: Scheme) -> OuterStep:
-    """What the merge makes of the average; the average itself for all schemes but `diloco`."""
+def usual_rounds(workers: int, total_steps: int) -> int:
+    """In how many rounds workers exchange, where nothing is asked for: the more they are, the more often.
+
+    At least ten times; beyond that not more often than every 16 steps, nor than a hundred times.
+    """
+    if workers <= _FEW_WORKERS:
+        return min(total_steps, _LEAST_ROUNDS)
+    often = min(_ROUNDS_PER_WORKER * workers, _MANY_ROUNDS, total_steps // _STEPS_BETWEEN)
+    return min(total_steps, max(_LEAST_ROUNDS, often))
+
+
+def outer_step(training: TrainingConfig, scheme: Scheme, workers: int) -> OuterStep:
+    """What the merge makes of the average; the average itself for all schemes but `diloco`.
+
+    A momentum m that isn't asked for lets a lasting way r of each round add up to r / (1 - m) = the root of W.
+    """
     if scheme != "diloco":
         return OuterStep(1.0, 0.0)
     rate, momentum = training.outer_learning_rate, training.outer_momentum
-    return OuterStep(OUTER_LEARNING_RATE if rate is None else rate, OUTER_MOMENTUM if momentum is None else momentum)
+    if rate is None:
+        rate = OUTER_LEARNING_RATE
+    if momentum is None:
+        momentum = max(0.0, round(1 - rate / math.sqrt(workers), 3))
+    return OuterStep(rate, momentum)
 
 
 def stepwise_batch(
@@ -124,11 +149,10 @@ def choose_scheme(
     """The scheme for a run that leaves it open, and why.
 
     Synchronous steps are those of one worker with the whole batch, whatever their number: they are chosen where
-    exchanging after every step makes the run at most a tenth longer. Else workers exchange rarely. `diloco` is never
-    chosen: it had no gain beyond noise (docs/decisions/2026-11-21-three-schemes.md).
+    exchanging after every step makes the run at most a tenth longer. Else workers exchange rarely, as was planned.
 
     Args:
-        settings: Of the run as it would be by `local`.
+        settings: Of the run as it would be by `asked_scheme`.
         samples: For training.
         validation: Samples that score a round.
         parameters: Numbers that the network learns.
@@ -136,22 +160,23 @@ def choose_scheme(
         sample_seconds: Of a step, per sample.
         most_rounds: That a run may have.
     """
-    workers, rounds = settings.workers, settings.rounds
+    workers, rounds, rare = settings.workers, settings.rounds, settings.scheme
     scoring = min(validation, settings.validation_samples) * sample_seconds * _SCORING
     width, values = _BYTES[settings.compression], 4.0 * parameters * (1 + slots)
     state = 4.0 if settings.compression == "none" else 2.0
-    rarely = RoundCost(values, parameters * (width + state * slots), scoring).seconds(workers)
+    velocity = 4.0 * parameters if rare == "diloco" else 0.0
+    rarely = RoundCost(values + velocity, parameters * (width + state * slots), scoring).seconds(workers)
     each = RoundCost(values, parameters * width, scoring).seconds(workers)
     steps = math.ceil(settings.epochs * samples / (settings.local_batch_size * workers))
     step = sample_seconds * settings.local_batch_size
-    local, synchronous = steps * step + rounds * rarely, steps * (step + each)
+    usual, synchronous = steps * step + rounds * rarely, steps * (step + each)
     told = (
         f"{workers} workers take {steps:,} steps of about {1000 * step:.3g} ms and share {4e-6 * parameters:.2g} MB of "
-        f"parameters; exchanging them and scoring takes about {rarely:.2g} s a round, {rounds * rarely / local:.0%} of "
+        f"parameters; exchanging them and scoring takes about {rarely:.2g} s a round, {rounds * rarely / usual:.0%} of "
         f"a run of {rounds} rounds"
     )
     if steps > most_rounds:
-        return "local", f"{told}; after every step it would need {steps:,} rounds, and {most_rounds} is the most."
-    if synchronous > SLOWDOWN * local:
-        return "local", f"{told}; after every step the run would take {synchronous / local:.2g} times as long."
-    return "synchronous", f"{told}; after every step the run takes {synchronous / local:.2g} times as long: no more."
+        return rare, f"{told}; after every step it would need {steps:,} rounds, and {most_rounds} is the most."
+    if synchronous > SLOWDOWN * usual:
+        return rare, f"{told}; after every step the run would take {synchronous / usual:.2g} times as long."
+    return "synchronous", f"{told}; after every step the run takes {synchronous / usual:.2g} times as long: no more."

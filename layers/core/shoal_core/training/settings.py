@@ -41,7 +41,7 @@ from shoal_core.training.recipes import (
     suggest_recipe,
     weight_decay_for,
 )
-from shoal_core.training.schemes import asked_scheme, outer_step, stepwise_batch
+from shoal_core.training.schemes import asked_scheme, outer_step, stepwise_batch, usual_rounds
 
 MAX_ROUNDS = 500
 MAX_WORKERS = 40
@@ -49,7 +49,6 @@ MAX_VALIDATION_SAMPLES = 10_000
 """Samples of the validation split that score a round; the first ones of the split, in order."""
 
 _DEFAULT_WORKERS = 2
-_DEFAULT_ROUNDS = 10
 _SLOW_ROUND = 5
 
 _Value = TypeVar("_Value")
@@ -209,14 +208,14 @@ def resolve_settings(
     job = _job(config, manifest, jobs, chosen, recipe=recipe, epochs=epochs, workers=workers, fits_lambda=fits)
     if job is not None:
         workers = 1
-    scheme = asked_scheme(training, workers, chosen.warnings)
+    scheme = asked_scheme(training, workers, optimizer, chosen.warnings)
     if scheme == "synchronous":
         batch_size, most_steps = stepwise_batch(config, samples, epochs, batch_size, workers, MAX_ROUNDS), 1
     local_batch_size = batch_size // workers
     total_steps = math.ceil(epochs * samples / (local_batch_size * workers))
     if job is not None:
         most_steps = total_steps
-    needed = max(min(_DEFAULT_ROUNDS, total_steps), math.ceil(total_steps / most_steps))
+    needed = max(usual_rounds(workers, total_steps), math.ceil(total_steps / most_steps))
     rounds = chosen.pick("rounds", config.rounds, needed)
     validation_split, evaluation_split = _held_out(manifest, chosen)
     if rounds > MAX_ROUNDS:
@@ -237,7 +236,7 @@ def resolve_settings(
         chosen.warnings.append("The run is stopped early before a plateau lowers the learning rate: raise patience.")
     augment = _augmentation(config, manifest, epochs, objective.loss, recipe, chosen)
     target = manifest.statistics.target if manifest.spec.target.task == "regression" else None
-    outer = outer_step(training, scheme)
+    outer = outer_step(training, scheme, workers)
     settings = TrainingSettings(
         run_id=run_id,
         dataset=manifest.dataset,

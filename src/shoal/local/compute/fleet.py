@@ -133,7 +133,10 @@ class Fleet:
                 "Invoke it less often, or retry with a delay.",
             )
         pool.queue.append(invocation)
-        self.pump()
+        pool.hand_out()
+        if pool.queue:
+            self.pump()
+        self._watch_memory()
 
     def pump(self) -> None:
         """Serve the queues, oldest event first: idle workers take events, missing workers are started."""
@@ -145,8 +148,15 @@ class Fleet:
             pool.hand_out()
             while pool.wants_worker() and self._make_room(pool):
                 self._start_worker(pool)
-        if any(worker.watched or worker.state is WorkerState.STARTING for worker in self._workers):
+        self._watch_memory()
+
+    def _watch_memory(self) -> None:
+        """Wake the memory watch, which sleeps while no worker starts or works."""
+        if not self._active.is_set() and self._any_watched():
             self._active.set()
+
+    def _any_watched(self) -> bool:
+        return any(worker.watched or worker.state is WorkerState.STARTING for worker in self._workers)
 
     def _make_room(self, pool: FunctionPool) -> bool:
         """Whether a worker may start now. When all places are taken, an idle worker of another function is killed; its
@@ -227,7 +237,7 @@ class Fleet:
     async def _sample_memory(self) -> None:
         for tick in itertools.count():
             watched = {worker.pid: worker for worker in self._workers if worker.watched}
-            if not watched and not any(worker.state is WorkerState.STARTING for worker in self._workers):
+            if not self._any_watched():
                 self._active.clear()
                 await self._active.wait()
                 continue

@@ -364,11 +364,14 @@ class Worker:
         return reports.exited(request_id, self._returncode, out_of_memory=self._out_of_memory)
 
 
-def _folder_bytes(folder: Path) -> int:
-    """What the files under a folder take on disk, in bytes."""
+def _folder_bytes(folder: str | Path) -> int:
+    """What the files under a folder take on disk, in bytes; what goes meanwhile takes nothing."""
     total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += (Path(parent) / name).lstat().st_blocks * 512
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                total += _folder_bytes(entry.path)
+            else:
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total

@@ -48,11 +48,12 @@ def build(config: CnnConfig, signature: NetworkSignature, seed: int) -> ForwardG
     x = image_features(network, image)
     for index, channels in enumerate(config.channels):
         for repeat in range(config.convolutions):
-            x = network.relu(network.convolution(x, f"block{index}.convolution{repeat}", channels, config.kernel))
+            name = f"block{index}.convolution{repeat}"
+            x = network.relu(network.convolution(x, name, channels, config.kernel, init="uniform"))
         pool = pooling(network.graph.shape(x)[2:])
         if max(pool) > 1:
             x = network.graph.emit("MaxPool", x, kernel_shape=pool, strides=pool)
-    x = network.relu(network.dense(network.flatten(x), "dense", config.hidden))
+    x = network.relu(network.dense(network.flatten(x), "dense", config.hidden, init="uniform"))
     return network.answer(x, signature)
 
 

@@ -58,28 +58,37 @@ class Network:
         self._buffers[name] = np.ascontiguousarray(value, dtype=np.float32)
         return self.graph.input(BUFFER + name, TensorProto.FLOAT, value.shape)
 
-    def dense(self, x: str, name: str, units: int, init: Literal["he", "glorot"] = "he") -> str:
+    def dense(self, x: str, name: str, units: int, init: Literal["he", "glorot", "uniform"] = "he") -> str:
         """x [N, inputs] times weight [inputs, units] plus bias: [N, units]."""
         inputs = self._fixed(x, 1)
-        if init == "he":
-            weight = self._he((inputs, units), inputs)
+        if init == "glorot":
+            weight = self._uniform((inputs, units), (inputs + units) / 6)
         else:
-            limit = math.sqrt(6 / (inputs + units))
-            weight = self._random.uniform(-limit, limit, (inputs, units))
+            weight = self._for_relu((inputs, units), inputs, init)
         kernel = self.parameter(f"{name}.weight", weight)
-        return self.graph.emit("Gemm", x, kernel, self.parameter(f"{name}.bias", np.zeros(units)))
+        return self.graph.emit("Gemm", x, kernel, self.parameter(f"{name}.bias", self._bias(units, inputs, init)))
 
-    def convolution(self, x: str, name: str, channels: int, kernel: int, stride: int = 1, *, bias: bool = True) -> str:
+    def convolution(
+        self,
+        x: str,
+        name: str,
+        channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        bias: bool = True,
+        init: Literal["he", "uniform"] = "he",
+    ) -> str:
         """x [N, C, sizes...] to [N, channels, sizes/stride...] (rounded up), zeros around the edge; one axis or two.
 
         Without `bias` for a normalisation to follow, which has one.
         """
         inputs, axes = self._fixed(x, 1), self.graph.rank(x) - 2
         kernels = [kernel] * axes
-        weight = self._he((channels, inputs, *kernels), inputs * kernel**axes)
-        operands = [x, self.parameter(f"{name}.weight", weight)]
+        reach = inputs * kernel**axes
+        operands = [x, self.parameter(f"{name}.weight", self._for_relu((channels, inputs, *kernels), reach, init))]
         if bias:
-            operands.append(self.parameter(f"{name}.bias", np.zeros(channels)))
+            operands.append(self.parameter(f"{name}.bias", self._bias(channels, reach, init)))
         pads = [kernel // 2] * axes + [(kernel - 1) // 2] * axes
         strides: dict[str, Any] = {"strides": [stride] * axes} if stride > 1 else {}
         return self.graph.emit("Conv", *operands, kernel_shape=kernels, pads=pads, **strides)
@@ -214,6 +223,17 @@ class Network:
         return ForwardGraph(
             model, tuple(self._initial), dict(self._initial), dict(self._buffers), tuple(self._dropouts)
         )
+
+    def _for_relu(self, shape: tuple[int, ...], inputs: int, init: str) -> NDArray[Any]:
+        return self._he(shape, inputs) if init == "he" else self._uniform(shape, inputs)
+
+    def _bias(self, units: int, inputs: int, init: str) -> NDArray[Any]:
+        return self._uniform((units,), inputs) if init == "uniform" else np.zeros(units)
+
+    def _uniform(self, shape: tuple[int, ...], inputs: float) -> NDArray[Any]:
+        """Within one over the root of the inputs: how PyTorch's layers begin, weights and biases."""
+        limit = 1 / math.sqrt(inputs)
+        return self._random.uniform(-limit, limit, shape)
 
     def _he(self, shape: tuple[int, ...], inputs: int) -> NDArray[Any]:
         """He et al. (2015): normal with variance 2 / inputs, right for layers that a ReLU follows."""
