@@ -62,6 +62,20 @@ def step_rows(scratch: Path, threads: int, repeats: int) -> list[Row]:
     return rows
 
 
+def thread_rows(scratch: Path, repeats: int) -> list[Row]:
+    """Milliseconds by the clock for a step of ours with two threads, beside one."""
+    rows: list[Row] = []
+    for name, net in NETS.items():
+        folder, batch = keep(name, scratch / name, BATCH), net.batch(BATCH)
+        two, one = (KeptStepper(folder, threads) for threads in (2, 1))
+        clocked = [[_milliseconds(each, batch, time.perf_counter) for each in (two, one)] for _ in range(repeats + 1)]
+        mine, other = zip(*clocked[1:], strict=True)  # the first steps allocate
+        rows.append(median_row(f"step, {name}: two threads beside one", "ms", mine, other))
+    faster = statistics.median(row.peer / row.ours for row in rows if row.peer)
+    rows.append(Row("times as fast with two threads, median of the networks", "", faster))
+    return rows
+
+
 def start_rows(scratch: Path, repeats: int) -> list[Row]:
     """A fresh process up to its first finished step, and its peak of resident memory."""
     rows: list[Row] = []
@@ -83,11 +97,13 @@ def start_rows(scratch: Path, repeats: int) -> list[Row]:
     return rows
 
 
-def _milliseconds(stepper: KeptStepper | TorchStepper, batch: Batch) -> float:
-    began = time.process_time()
+def _milliseconds(
+    stepper: KeptStepper | TorchStepper, batch: Batch, clock: Callable[[], float] = time.process_time
+) -> float:
+    began = clock()
     for _ in range(STEPS):
         stepper.step(batch)
-    return 1000 * (time.process_time() - began) / STEPS
+    return 1000 * (clock() - began) / STEPS
 
 
 def _fresh(kind: str, name: str, folder: Path) -> dict[str, float]:
@@ -142,6 +158,7 @@ def simulated(session: Session) -> list[Row]:
 PARTS: Mapping[str, Callable[[Session], list[Row]]] = {
     "steps-1": lambda session: step_rows(session.scratch, 1, session.repeats),
     "steps-2": lambda session: step_rows(session.scratch, 2, session.repeats),
+    "threads": lambda session: thread_rows(session.scratch, session.repeats),
     "start": lambda session: start_rows(session.scratch, session.repeats),
     "data": lambda session: throughput_rows(session.scratch, session.races, quick=session.effort.quick),
     "race": lambda session: racing_rows(session.scratch, quick=session.effort.quick),

@@ -19,6 +19,7 @@ from shoal_core.training.rounds import read_manifest, read_settings
 from shoal_core.training.showing import shown_settings
 from shoal_core.training.starting import start_training
 from shoal_core.training.tuning.halving import rounds_until
+from shoal_core.training.worker import Worker
 
 
 class StartTrainingEvent(RunEvent):
@@ -36,6 +37,11 @@ def job_options() -> JobOptions | None:
     return JobOptions.parse(environment().sagemaker) if environment().sagemaker else None
 
 
+def worker() -> Worker:
+    """What the stack's functions that train have."""
+    return Worker(memory_mb=environment().training_memory)
+
+
 class QuoteEvent(BaseModel):
     """A run that isn't asked for yet."""
 
@@ -51,7 +57,8 @@ def start(event: StartTrainingEvent) -> dict[str, Any]:
 
     store, serving, jobs = artifacts(), catalog().alias, job_options()
     uploaded = S3Store(environment().bucket).read
-    state = start_training(store, event.run_id, event.dataset, event.version, production, serving, jobs, uploaded)
+    source = (event.run_id, event.dataset, event.version)
+    state = start_training(store, *source, production, serving, jobs, uploaded, worker())
     settings = read_settings(store, event.run_id)
     manifest = read_manifest(store, settings)
     shown = shown_settings(settings, manifest)
@@ -68,7 +75,7 @@ def start(event: StartTrainingEvent) -> dict[str, Any]:
 def quote(event: QuoteEvent, context: LambdaContext) -> dict[str, Any]:
     """Return what a run would take."""
     task = event.quote
-    choice = quote_run(artifacts(), task.dataset, task.version, task.overrides, job_options())
+    choice = quote_run(artifacts(), task.dataset, task.version, task.overrides, job_options(), worker())
     return choice.model_dump(mode="json", include={"service", "why", "quotes"})
 
 

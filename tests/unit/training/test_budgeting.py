@@ -10,6 +10,7 @@ from shoal_core.errors import BadConfig
 from shoal_core.training.budgeting import candidates, estimate, plan_budget
 from shoal_core.training.recipes import epochs_for
 from shoal_core.training.settings import resolve_settings
+from shoal_core.training.worker import Worker
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import commit, drawings, image_spec
 
@@ -25,6 +26,17 @@ def test_minutes_fall_with_workers_and_dollars_dont():
     assert one.minutes == pytest.approx(4 * four.minutes)
     assert one.dollars == four.dollars > 0
     assert estimate(manifest, "cnn", 40, 1).minutes == pytest.approx(2 * one.minutes)
+
+
+def test_more_memory_is_faster_and_costs_more():
+    manifest = pictures()
+    usual, twice = (estimate(manifest, "cnn", 20, 2, Worker(memory_mb=memory)) for memory in (1769, 2 * 1769))
+    assert usual.minutes / 2 < twice.minutes < usual.minutes
+    assert usual.dollars < twice.dollars < 2 * usual.dollars
+    config = DatasetConfig(budget=BudgetConfig(minutes=estimate(manifest, "resnet", 10, 2).minutes))
+    few, more = (resolve_settings(config, manifest, worker=Worker(memory_mb=memory))[0] for memory in (1769, 10_240))
+    assert few.epochs == 10 < more.epochs
+    assert (few.threads, more.threads) == (1, 5)
 
 
 def test_a_large_budget_takes_the_most_capable_recipe_and_a_small_one_less():

@@ -9,26 +9,40 @@ from shoal_core.graphs.losses import loss_for
 from shoal_core.graphs.optimizers import Adam
 from shoal_core.graphs.recipes import build_forward
 from shoal_core.graphs.signature import Classification, ImageInput, NetworkSignature
-from shoal_core.training.fitting import WORKER_BYTES, StepFitter
+from shoal_core.training.fitting import StepFitter
+from shoal_core.training.worker import ONE_VCPU, Worker
 from tests.unit.training.runs import classification_run
 
 
-def fitted(side, recompute="auto", batch=64, recipe="vgg"):
+def fitted(side, recompute="auto", batch=64, recipe="vgg", memory_mb=ONE_VCPU.memory_mb):
     """The reasons of a run on images of this side, and how many nodes its step has."""
     _, settings, _ = classification_run()
     settings = settings.model_copy(update={"local_batch_size": batch})
     image = ImageInput(shape=(1, side, side), mean=(100.0,), std=(50.0,))
     signature = NetworkSignature(image=image, task=Classification(classes=3))
     forward = build_forward(recipe, {}, signature, 0)
-    fitter = StepFitter(loss_for(signature.task), Adam(), settings, recompute)
+    fitter = StepFitter(loss_for(signature.task), Adam(), settings, recompute, Worker(memory_mb=memory_mb))
     nodes = len(fitter.step(forward).graph.node)
     return fitter.told(settings).reasons, nodes
 
 
 def test_the_workers_memory_is_the_templates():
     template = (pathlib.Path(__file__).parents[3] / "template.yaml").read_text(encoding="utf-8")
-    function = template[template.index("functions/train_shard/") :]
-    assert f"MemorySize: {WORKER_BYTES // 2**20}" in function[:200]
+    assert f"TrainingMemory: {{Type: Number, Default: {ONE_VCPU.memory_mb}, MinValue" in template
+    assert "SHOAL_TRAINING_MEMORY: !Ref TrainingMemory" in template
+    for name in ("compute_features", "train_shard", "merge_round", "evaluate_model", "optimize_model"):
+        function = template[template.index(f"functions/{name}/") :]
+        assert "MemorySize: !Ref TrainingMemory" in function[:100]
+
+
+@pytest.mark.parametrize(("memory_mb", "threads"), [(512, 1), (1769, 1), (3537, 1), (3538, 2), (10_240, 5)])
+def test_every_whole_processor_is_a_thread(memory_mb, threads):
+    assert Worker(memory_mb=memory_mb).threads == threads
+
+
+def test_more_memory_keeps_what_less_computes_twice():
+    assert "recompute" in fitted(200)[0]
+    assert "recompute" not in fitted(200, memory_mb=3538)[0]
 
 
 def test_what_fits_is_kept():

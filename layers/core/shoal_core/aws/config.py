@@ -29,6 +29,7 @@ class Environment(Frozen):
     history_events: int = Field(default=0, description="after so many a run goes on in a new execution; 0: as usual")
     start_training_function: str = Field(default="", description="which also quotes runs")
     sagemaker: str = Field(default="", description="the stack's training jobs, JSON; empty where it has none")
+    training_memory: int = Field(default=1769, ge=128, description="of the functions that train, in MB")
     source_rule: str = Field(default="", description="the rule that looks for sources that are due")
     token_secret_arn: str = ""
     predict_function: str = Field(

@@ -29,8 +29,6 @@ from shoal_core.training.tuning.records import Budget, Trial, TuningRequest, ove
 
 _KIND = "TUNING"
 _STATUS = {"#status": "status"}
-# Of the functions that train (template.yaml).
-_TRAINING_MB = 1769
 # Of the states of a job's way through a lane beside Start Training, and of a round's beside its two tasks.
 _JOB_TRANSITIONS, _ROUND_TRANSITIONS = 4, 1
 _RUN_STATUS = {"running": "running", "paused": "paused", "finished": "paused", "failed": "failed"}
@@ -204,7 +202,7 @@ class TuningCatalog:
         )
         cost = lambda_cost(gb_seconds, sum(invocations.values()), environment().architecture)
         return Usage(
-            seconds=round(megabyte_ms / _TRAINING_MB / 1000, 3),
+            seconds=round(megabyte_ms / environment().training_memory / 1000, 3),
             gb_seconds=round(gb_seconds, 3),
             cost_usd=cost + transitions * STATE_TRANSITION,
         )

@@ -11,9 +11,9 @@ from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
 from shoal_core.registry.pricing import LAMBDA_GB_SECOND
 from shoal_core.training.recipes import epochs_for, sample_seconds, suggest_recipe
+from shoal_core.training.worker import ONE_VCPU, Worker
 
 LEAST_EPOCHS = 3
-MEMORY_GB = 1769 / 1024
 # Starts, checkpoints and updates beside the steps: measured as this share of short runs; long ones have less.
 OVERHEAD = 1.25
 _PRICE = LAMBDA_GB_SECOND["x86_64"]
@@ -52,14 +52,19 @@ class Plan:
     why: str
 
 
-def estimate(manifest: Manifest, recipe: Recipe, epochs: int, workers: int) -> Estimate:
+def estimate(manifest: Manifest, recipe: Recipe, epochs: int, workers: int, worker: Worker = ONE_VCPU) -> Estimate:
     """What training a recipe takes, by the seconds that were measured for its steps."""
-    seconds = epochs * manifest.samples["train"] * sample_seconds(recipe, manifest.spec) * OVERHEAD
-    return Estimate(seconds / workers / 60, seconds * MEMORY_GB * _PRICE)
+    seconds = epochs * manifest.samples["train"] * sample_seconds(recipe, manifest.spec) * OVERHEAD / worker.speed
+    return Estimate(seconds / workers / 60, seconds * worker.gigabytes * _PRICE)
 
 
 def plan_budget(
-    manifest: Manifest, budget: BudgetConfig, workers: int, recipe: Recipe | None, epochs: int | None
+    manifest: Manifest,
+    budget: BudgetConfig,
+    workers: int,
+    recipe: Recipe | None,
+    epochs: int | None,
+    worker: Worker = ONE_VCPU,
 ) -> Plan:
     """The best recipe that fits, with as many epochs as fit up to its usual ones.
 
@@ -69,6 +74,7 @@ def plan_budget(
         workers: The run's.
         recipe: What was asked for; None leaves it open.
         epochs: The same.
+        worker: What each worker has.
 
     Raises:
         BadConfig: Nothing fits.
@@ -77,13 +83,13 @@ def plan_budget(
     tried: list[str] = []
     for candidate in [recipe] if recipe else candidates(manifest, usual):
         wanted = epochs or epochs_for(candidate, manifest.samples["train"])
-        whole = estimate(manifest, candidate, wanted, workers)
+        whole = estimate(manifest, candidate, wanted, workers, worker)
         if whole.fits(budget):
             return Plan(candidate, wanted, _why(candidate, wanted, whole, workers, tried))
         tried.append(f"{candidate} with {wanted} epochs would take {whole}")
         fewer = range(wanted - 1, LEAST_EPOCHS - 1, -1) if epochs is None else ()
         for count in fewer:
-            found = estimate(manifest, candidate, count, workers)
+            found = estimate(manifest, candidate, count, workers, worker)
             if found.fits(budget):
                 return Plan(candidate, count, _why(candidate, count, found, workers, tried))
     asked = [] if budget.minutes is None else [f"{budget.minutes:g} minutes"]

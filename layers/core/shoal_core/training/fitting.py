@@ -13,10 +13,9 @@ from shoal_core.graphs.training_step import PlannedStep, build_descent, build_gr
 from shoal_core.keys import RunKeys
 from shoal_core.training.gradients import PIECE
 from shoal_core.training.settings import TrainingSettings
+from shoal_core.training.worker import ONE_VCPU, Worker
 
 _MEGABYTE = 2**20
-WORKER_BYTES = 1_769 * _MEGABYTE
-"""Memory of the Train Shard function, as template.yaml has it."""
 # The interpreter with its libraries (120 MB seen), two decoded shards of 64 MB at most, and what the update is made of.
 _AROUND_BYTES = 300 * _MEGABYTE
 # What the runtime takes of the system for its tensors, as a multiple of the tensors themselves: 1.0 to 1.25 seen.
@@ -31,10 +30,18 @@ class StepFitter:
         optimizer: How.
         settings: Of the run. A SageMaker job's memory isn't a function's: nothing is computed twice for it.
         recompute: Which results are computed twice instead of kept (`training.recompute`).
+        worker: What runs the step.
     """
 
-    def __init__(self, loss: Loss, optimizer: Optimizer, settings: TrainingSettings, recompute: Recompute) -> None:
-        self._loss, self._optimizer = loss, optimizer
+    def __init__(
+        self,
+        loss: Loss,
+        optimizer: Optimizer,
+        settings: TrainingSettings,
+        recompute: Recompute,
+        worker: Worker = ONE_VCPU,
+    ) -> None:
+        self._loss, self._optimizer, self._worker = loss, optimizer, worker
         self._keys, self._gradients = RunKeys(settings.run_id), settings.scheme == "synchronous"
         # Gradients that are averaged are computed piece by piece.
         self._batch = min(settings.local_batch_size, PIECE) if self._gradients else settings.local_batch_size
@@ -71,14 +78,14 @@ class StepFitter:
         """
         held = sum(value.nbytes for value in forward.initial.values()) * (1 + len(self._optimizer.slots))
         # A worker holds the values before and after a step, and the runtime takes more than its tensors.
-        room = held + int((WORKER_BYTES - _AROUND_BYTES - 2 * held) / _SPREAD)
+        room = held + int((self._worker.bytes - _AROUND_BYTES - 2 * held) / _SPREAD)
         plan = plan_training_step(forward, self._loss, self._optimizer, self._batch, room, self._recompute)
-        if self._on_lambda and plan.memory.total > (WORKER_BYTES if self._recompute == "never" else room):
+        if self._on_lambda and plan.memory.total > (self._worker.bytes if self._recompute == "never" else room):
             raise BadConfig(
                 f"A step of {self._batch} samples takes about {_megabytes(plan.memory.total)} MB; a worker has "
-                f"{_megabytes(WORKER_BYTES)}, of which {_megabytes(room)} are left for it.",
-                "Lower training.batch_size, the size of the samples or that of the network, use more workers, or set "
-                "compute: sagemaker in dataset.yaml.",
+                f"{_megabytes(self._worker.bytes)}, of which {_megabytes(room)} are left for it.",
+                "Lower training.batch_size, the size of the samples or that of the network, use more workers, raise "
+                "the stack's parameter TrainingMemory, or set compute: sagemaker in dataset.yaml.",
             )
         self._plans.append(plan)
         return plan.model

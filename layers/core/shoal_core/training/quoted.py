@@ -16,6 +16,7 @@ from shoal_core.training.job_settings import JobOptions
 from shoal_core.training.quoting import Choice, choose_compute
 from shoal_core.training.requests import overridden
 from shoal_core.training.settings import most_workers, resolve_settings
+from shoal_core.training.worker import ONE_VCPU, Worker
 
 
 class QuoteTask(Frozen):
@@ -27,7 +28,12 @@ class QuoteTask(Frozen):
 
 
 def quote_run(
-    artifacts: ObjectStore, dataset: str, version: str, overrides: Mapping[str, Any], jobs: JobOptions | None
+    artifacts: ObjectStore,
+    dataset: str,
+    version: str,
+    overrides: Mapping[str, Any],
+    jobs: JobOptions | None,
+    worker: Worker = ONE_VCPU,
 ) -> Choice:
     """What a run with these settings would take; nothing is started.
 
@@ -37,6 +43,7 @@ def quote_run(
         version: A committed version of it.
         overrides: As of `RunRequest`.
         jobs: The stack's training jobs; None where it has none.
+        worker: What the stack's functions that train have.
 
     Raises:
         BadConfig: A setting that a run can't have.
@@ -46,10 +53,10 @@ def quote_run(
     config = overridden(manifest.config, overrides)
     # A job's settings always resolve; on Lambda there may be too many rounds.
     elsewhere = config.compute.model_copy(update={"service": "sagemaker" if jobs else "lambda"})
-    settings, _ = resolve_settings(config.model_copy(update={"compute": elsewhere}), manifest, jobs=jobs)
+    settings, _ = resolve_settings(config.model_copy(update={"compute": elsewhere}), manifest, jobs=jobs, worker=worker)
     here = config.model_copy(update={"compute": config.compute.model_copy(update={"service": "lambda"})})
     try:
-        workers, fits = resolve_settings(here, manifest)[0].workers, True
+        workers, fits = resolve_settings(here, manifest, worker=worker)[0].workers, True
     except BadConfig:
         workers, fits = most_workers(manifest, settings.batch_size), False
     return choose_compute(
@@ -59,5 +66,6 @@ def quote_run(
         recipe=settings.recipe,
         epochs=settings.epochs,
         workers=workers,
+        worker=worker,
         fits_lambda=fits,
     )

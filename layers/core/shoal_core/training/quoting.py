@@ -20,6 +20,7 @@ from shoal_core.registry.pricing import SAGEMAKER_INSTANCES, Instance, sagemaker
 from shoal_core.training.budgeting import estimate
 from shoal_core.training.job_settings import JobOptions, JobSettings, resolve_job
 from shoal_core.training.recipes import sample_seconds
+from shoal_core.training.worker import ONE_VCPU, Worker
 
 START_MINUTES = 4.0
 """Until a job's program runs: instances are found, the image and the channels are downloaded. Assumed."""
@@ -83,6 +84,7 @@ def choose_compute(
     recipe: Recipe,
     epochs: int,
     workers: int,
+    worker: Worker = ONE_VCPU,
     fits_lambda: bool,
 ) -> Choice:
     """Where a run trains: as asked, or by the quotes.
@@ -97,12 +99,13 @@ def choose_compute(
         recipe: The run's.
         epochs: The run's.
         workers: What Lambda would train with.
+        worker: What each of them has.
         fits_lambda: Whether the rounds that Lambda needs are few enough for a run.
 
     Raises:
         BadConfig: SageMaker was asked for, and the stack has no jobs.
     """
-    here = lambda_quote(manifest, recipe, epochs, workers)
+    here = lambda_quote(manifest, recipe, epochs, workers, worker)
     if options is None:
         if compute.service == "sagemaker":
             raise BadConfig(
@@ -133,10 +136,11 @@ def _decided(here: Quote, there: Quote, fits_lambda: bool) -> tuple[Literal["lam
     return "sagemaker", "A job is done in less than half the time."
 
 
-def lambda_quote(manifest: Manifest, recipe: Recipe, epochs: int, workers: int) -> Quote:
+def lambda_quote(manifest: Manifest, recipe: Recipe, epochs: int, workers: int, worker: Worker = ONE_VCPU) -> Quote:
     """What Lambda's workers take, by measured seconds."""
-    found = estimate(manifest, recipe, epochs, workers)
-    how = f"{workers} Lambda worker{'s' * (workers > 1)} (speed measured)"
+    found = estimate(manifest, recipe, epochs, workers, worker)
+    threads = f", {worker.threads} threads each" if worker.threads > 1 else ""
+    how = f"{workers} Lambda worker{'s' * (workers > 1)}{threads} (speed measured)"
     return Quote(service="lambda", minutes=found.minutes, dollars=found.dollars, how=how)
 
 

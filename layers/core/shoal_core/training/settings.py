@@ -42,6 +42,7 @@ from shoal_core.training.recipes import (
     weight_decay_for,
 )
 from shoal_core.training.schemes import asked_scheme, outer_step, stepwise_batch, usual_rounds
+from shoal_core.training.worker import ONE_VCPU, Worker
 
 MAX_ROUNDS = 500
 MAX_WORKERS = 40
@@ -170,6 +171,7 @@ def resolve_settings(
     run_id: str = "run",
     more_seconds: float = 0.0,
     jobs: JobOptions | None = None,
+    worker: Worker = ONE_VCPU,
 ) -> tuple[TrainingSettings, list[str]]:
     """Fill in what the user left out, from the data. The hyperparameters of the recipe, and those of the optimizer that
     weren't asked for, stay empty here: they are the graphs' business.
@@ -180,6 +182,7 @@ def resolve_settings(
         run_id: The run.
         more_seconds: What a step takes per sample beside what its recipe is known to take.
         jobs: The stack's training jobs; None where it has none.
+        worker: What the stack's functions that train have.
 
     Returns:
         The settings, and the names of the inferred ones, as in dataset.yaml (`training.epochs`): first those that
@@ -192,7 +195,7 @@ def resolve_settings(
     require_learnable(manifest)
     chosen = _Choices()
     training = config.training
-    recipe, usual_epochs = _recipe(config, manifest, chosen)
+    recipe, usual_epochs = _recipe(config, manifest, worker, chosen)
     optimizer = chosen.pick("training.optimizer", training.optimizer, optimizer_for(recipe, manifest.spec))
     learning_rate = chosen.pick("training.learning_rate", training.learning_rate, learning_rate_for(recipe, optimizer))
     samples = manifest.samples["train"]
@@ -205,7 +208,9 @@ def resolve_settings(
     epochs = chosen.pick("training.epochs", training.epochs, usual_epochs)
     most_steps = steps_in_round(recipe, manifest.spec, batch_size // workers, more_seconds)
     fits = epochs * samples / (batch_size // workers * workers) <= most_steps * MAX_ROUNDS
-    job = _job(config, manifest, jobs, chosen, recipe=recipe, epochs=epochs, workers=workers, fits_lambda=fits)
+    job = _job(
+        config, manifest, jobs, chosen, recipe=recipe, epochs=epochs, workers=workers, worker=worker, fits_lambda=fits
+    )
     if job is not None:
         workers = 1
     scheme = asked_scheme(training, workers, optimizer, chosen.warnings)
@@ -264,6 +269,7 @@ def resolve_settings(
         steps_per_round=steps_per_round,
         workers=workers,
         seed=config.seed,
+        threads=worker.threads,
         validation_split=validation_split,
         evaluation_split=evaluation_split,
         inferred=tuple(dict.fromkeys((*manifest.inferred, *chosen.inferred))),
@@ -293,7 +299,7 @@ class _Choices:
         return otherwise
 
 
-def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> tuple[Recipe, int]:
+def _recipe(config: DatasetConfig, manifest: Manifest, worker: Worker, chosen: _Choices) -> tuple[Recipe, int]:
     """The recipe, and the epochs where none are asked for: what suits the data and fits the budget."""
     asked = None if config.recipe == "auto" else config.recipe
     suggested, why = suggest_recipe(manifest)
@@ -306,7 +312,7 @@ def _recipe(config: DatasetConfig, manifest: Manifest, chosen: _Choices) -> tupl
     epochs = epochs_for(asked or suggested, manifest.samples["train"])
     if config.budget is not None:
         workers = min(config.workers or _DEFAULT_WORKERS, len(manifest.train))
-        plan = plan_budget(manifest, config.budget, workers, asked, config.training.epochs)
+        plan = plan_budget(manifest, config.budget, workers, asked, config.training.epochs, worker)
         suggested, epochs = plan.recipe, plan.epochs
         chosen.reasons["budget"] = plan.why
     recipe = chosen.pick("recipe", asked, suggested)
@@ -335,6 +341,7 @@ def _job(
     recipe: Recipe,
     epochs: int,
     workers: int,
+    worker: Worker,
     fits_lambda: bool,
 ) -> JobSettings | None:
     """The run's SageMaker job; None where it trains on Lambda."""
@@ -354,6 +361,7 @@ def _job(
         recipe=recipe,
         epochs=epochs,
         workers=workers,
+        worker=worker,
         fits_lambda=fits_lambda,
     )
     chosen.reasons["compute"] = choice.why

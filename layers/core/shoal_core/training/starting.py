@@ -36,6 +36,7 @@ from shoal_core.training.settings import MAX_ROUNDS, TrainingSettings, resolve_s
 from shoal_core.training.signatures import signature_of
 from shoal_core.training.states import RoundState, last_round
 from shoal_core.training.transferring import Grafting, grafting_of
+from shoal_core.training.worker import ONE_VCPU, Worker
 
 _OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
 
@@ -49,6 +50,7 @@ def start_training(
     serving: Callable[[str], int] = no_models,
     jobs: JobOptions | None = None,
     script: Callable[[str], bytes] = no_script,
+    worker: Worker = ONE_VCPU,
 ) -> RoundState:
     """Start a run on a committed dataset version, or say where a started one goes on.
 
@@ -64,6 +66,7 @@ def start_training(
         serving: Gives the version of a model that serves, for a backbone. Raises `NotFound`.
         jobs: The stack's SageMaker jobs; None where it has none.
         script: Reads an object of the uploads bucket, for a user's own script. Raises `NotFound`.
+        worker: What the stack's functions that train have.
 
     Raises:
         NotFound: The dataset version isn't committed.
@@ -78,7 +81,7 @@ def start_training(
         config = run_config(artifacts, run_id, manifest)
         own = own_network(artifacts, config, manifest)
         settings, graphs, checkpoint = _prepare(
-            config, manifest, run_id, grafting_of(artifacts, config, manifest, serving), jobs, own
+            config, manifest, run_id, grafting_of(artifacts, config, manifest, serving), jobs, own, worker
         )
         for key, model in graphs.items():
             artifacts.write(key, model.SerializeToString(deterministic=True))
@@ -112,10 +115,11 @@ def _prepare(
     grafting: Grafting | None,
     jobs: JobOptions | None,
     own: OwnNetwork | None,
+    worker: Worker,
 ) -> tuple[TrainingSettings, dict[str, onnx.ModelProto], Checkpoint]:
     """Settings, graphs by key and the initial checkpoint."""
     more_seconds = grafting.seconds if grafting else own.fitted.seconds if own else 0.0
-    settings, _ = resolve_settings(config, manifest, run_id, more_seconds, jobs)
+    settings, _ = resolve_settings(config, manifest, run_id, more_seconds, jobs, worker)
     signature = grafting.signature if grafting else signature_of(manifest)
     optimizer = _OPTIMIZER.validate_python({"name": settings.optimizer, **settings.optimizer_config})
     settings = settings.model_copy(
@@ -134,8 +138,8 @@ def _prepare(
         forward = build_forward(settings.recipe, settings.recipe_config, signature, settings.seed)
     soft = {"soft": True} if soft_targets(settings) else {}
     loss = loss_for(signature.task, settings.loss, settings.loss_config | soft)
-    settings = _shared(config, manifest, settings, forward, optimizer, more_seconds)
-    fitter = StepFitter(loss, optimizer, settings, config.training.recompute or "auto")
+    settings = _shared(config, manifest, settings, forward, optimizer, more_seconds, worker)
+    fitter = StepFitter(loss, optimizer, settings, config.training.recompute or "auto", worker)
     if grafting is not None:
         settings, graphs = grafting.graphs(settings, config, forward, fitter.graphs)
     else:
@@ -154,6 +158,7 @@ def _shared(
     forward: ForwardGraph,
     optimizer: Optimizer,
     more_seconds: float,
+    worker: Worker,
 ) -> TrainingSettings:
     """The settings with the scheme that suits the network, where the run leaves it open and has several workers."""
     if config.training.scheme not in (None, "auto") or settings.workers == 1:
@@ -164,13 +169,14 @@ def _shared(
         manifest.samples[settings.validation_split],
         parameters=sum(forward.initial[name].size for name in forward.parameters),
         slots=len(optimizer.slots),
-        sample_seconds=sample_seconds(settings.recipe, manifest.spec) + more_seconds,
+        sample_seconds=(sample_seconds(settings.recipe, manifest.spec) + more_seconds) / worker.speed,
         most_rounds=MAX_ROUNDS,
     )
     if scheme != settings.scheme:
         training = config.training.model_copy(update={"scheme": scheme})
         # Lambda it is, since there are several workers.
-        resolved, _ = resolve_settings(config.model_copy(update={"training": training}), manifest, settings.run_id)
+        asked = config.model_copy(update={"training": training})
+        resolved, _ = resolve_settings(asked, manifest, settings.run_id, worker=worker)
         kept = settings.model_dump(include={"recipe_config", "optimizer_config"})
         reasons = {**resolved.reasons, **settings.reasons}
         warnings = tuple(dict.fromkeys((*resolved.warnings, *settings.warnings)))
