@@ -29,6 +29,7 @@ from benchmarks.train import exchange, simulation
 from benchmarks.train.kept import KeptStepper, keep
 from benchmarks.train.networks import NETS, Batch
 from benchmarks.train.racing import racing_rows
+from benchmarks.train.recipe_steps import recipe_rows
 from benchmarks.train.throughput import throughput_rows
 from benchmarks.train.torch_steps import TorchStepper
 from benchmarks.train.workers import workers_rows
@@ -159,6 +160,7 @@ PARTS: Mapping[str, Callable[[Session], list[Row]]] = {
     "steps-1": lambda session: step_rows(session.scratch, 1, session.repeats),
     "steps-2": lambda session: step_rows(session.scratch, 2, session.repeats),
     "threads": lambda session: thread_rows(session.scratch, session.repeats),
+    "recipes": lambda session: recipe_rows(session.effort, session.races),
     "start": lambda session: start_rows(session.scratch, session.repeats),
     "data": lambda session: throughput_rows(session.scratch, session.races, quick=session.effort.quick),
     "race": lambda session: racing_rows(session.scratch, quick=session.effort.quick),

@@ -364,6 +364,15 @@ def test_diloco_has_an_outer_step_of_its_own() -> None:
     assert resolved(scheme="local").rounds == settings.rounds == resolved().rounds
 
 
+def test_other_workers_have_the_momentum_that_goes_with_them() -> None:
+    settings = resolved(workers=8)
+    assert {"training.outer_learning_rate", "training.outer_momentum"} < set(settings.inferred)
+    assert [settings.with_workers(workers).outer_momentum for workers in (8, 4, 1)] == [0.753, 0.65, 0.3]
+    asked = resolved(workers=8, scheme="diloco", outer_momentum=0.5)
+    assert asked.with_workers(4).outer_momentum == 0.5
+    assert resolved(workers=2).with_workers(4).outer_momentum == 0.0
+
+
 def test_momentum_makes_up_for_the_noise_of_small_parts_of_a_batch() -> None:
     for workers, momentum in ((2, 0.505), (4, 0.65), (40, 0.889)):
         assert outer_step(TrainingConfig(), "diloco", workers).momentum == momentum

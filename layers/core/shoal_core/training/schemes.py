@@ -92,18 +92,18 @@ def usual_rounds(workers: int, total_steps: int) -> int:
 
 
 def outer_step(training: TrainingConfig, scheme: Scheme, workers: int) -> OuterStep:
-    """What the merge makes of the average; the average itself for all schemes but `diloco`.
-
-    A momentum m that isn't asked for lets a lasting way r of each round add up to r / (1 - m) = the root of W.
-    """
+    """What the merge makes of the average; the average itself for all schemes but `diloco`."""
     if scheme != "diloco":
         return OuterStep(1.0, 0.0)
     rate, momentum = training.outer_learning_rate, training.outer_momentum
     if rate is None:
         rate = OUTER_LEARNING_RATE
-    if momentum is None:
-        momentum = max(0.0, round(1 - rate / math.sqrt(workers), 3))
-    return OuterStep(rate, momentum)
+    return OuterStep(rate, usual_momentum(rate, workers) if momentum is None else momentum)
+
+
+def usual_momentum(learning_rate: float, workers: int) -> float:
+    """With which a lasting way of each round, taken at this rate r, adds up to r / (1 - momentum) = the root of W."""
+    return max(0.0, round(1 - learning_rate / math.sqrt(workers), 3))
 
 
 def stepwise_batch(

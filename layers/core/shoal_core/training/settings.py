@@ -41,7 +41,7 @@ from shoal_core.training.recipes import (
     suggest_recipe,
     weight_decay_for,
 )
-from shoal_core.training.schemes import asked_scheme, outer_step, stepwise_batch, usual_rounds
+from shoal_core.training.schemes import asked_scheme, outer_step, stepwise_batch, usual_momentum, usual_rounds
 from shoal_core.training.worker import ONE_VCPU, Worker
 
 MAX_ROUNDS = 500
@@ -51,6 +51,7 @@ MAX_VALIDATION_SAMPLES = 10_000
 
 _DEFAULT_WORKERS = 2
 _SLOW_ROUND = 5
+_OUTER_MOMENTUM = "training.outer_momentum"
 
 _Value = TypeVar("_Value")
 
@@ -138,7 +139,10 @@ class TrainingSettings(Frozen):
         """The settings of a round with other workers: each takes as many steps as before, on its part of the batch."""
         if workers == self.workers:
             return self
-        return self.model_copy(update={"workers": workers, "local_batch_size": self.batch_size // workers})
+        changed: dict[str, float] = {"workers": workers, "local_batch_size": self.batch_size // workers}
+        if _OUTER_MOMENTUM in self.inferred:
+            changed["outer_momentum"] = usual_momentum(self.outer_learning_rate, workers)
+        return self.model_copy(update=changed)
 
     def average_decay(self, round_: int) -> float | None:
         """The say of the average so far when a round's weights join it; None where the round isn't averaged."""
@@ -242,6 +246,9 @@ def resolve_settings(
     augment = _augmentation(config, manifest, epochs, objective.loss, recipe, chosen)
     target = manifest.statistics.target if manifest.spec.target.task == "regression" else None
     outer = outer_step(training, scheme, workers)
+    if scheme == "diloco":
+        chosen.pick("training.outer_learning_rate", training.outer_learning_rate, outer.learning_rate)
+        chosen.pick(_OUTER_MOMENTUM, training.outer_momentum, outer.momentum)
     settings = TrainingSettings(
         run_id=run_id,
         dataset=manifest.dataset,
