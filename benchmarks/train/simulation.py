@@ -27,9 +27,9 @@ from benchmarks.train.networks import NETS
 from shoal_core.data.shards import decode_shard
 from shoal_core.registry.pricing import lambda_cost, transitions_cost
 from shoal_core.training.checkpoints import PARAMETER, STATE, Checkpoint, Update
-from shoal_core.training.merging import READS_AT_ONCE, merge_updates
+from shoal_core.training.merging import merge_updates
 from shoal_core.training.recipes import epochs_for
-from shoal_core.training.schemes import S3_BANDWIDTH, S3_LATENCY, TASK_SECONDS
+from shoal_core.training.schemes import READS_AT_ONCE, S3_BANDWIDTH, S3_LATENCY, TASK_SECONDS
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 BATCH = 64

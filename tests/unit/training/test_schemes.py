@@ -418,7 +418,10 @@ def test_exchanging_after_every_step_is_chosen_where_it_costs_little() -> None:
 
 def test_a_round_costs_what_it_moves() -> None:
     cost = RoundCost(checkpoint=75e6, update=150e6, scoring=3.0)
-    assert cost.seconds(2) == pytest.approx(0.06 + 3 * 1.15 + 3 * 2.15 + 3.0)
+    assert cost.seconds(2) == pytest.approx(0.06 + 5 * 0.15 + 3 * 1.0 + 3 * 2.0 + 3.0)
+    assert cost.billed_seconds(2) == pytest.approx(7 * 0.15 + 4 * 1.0 + 4 * 2.0 + 3.0)
+    # Nine updates are read in two goes.
+    assert RoundCost(0, 0, 0).seconds(9) - RoundCost(0, 0, 0).seconds(8) == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize("scheme", [None, "auto"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from shoal_core.data.config_types import Recipe
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
 from shoal_core.registry.pricing import LAMBDA_GB_SECOND
-from shoal_core.training.recipes import epochs_for, sample_seconds, suggest_recipe
+from shoal_core.training.recipes import batch_size_for, epochs_for, sample_seconds, suggest_recipe
+from shoal_core.training.schemes import RoundCost, usual_rounds
 from shoal_core.training.worker import ONE_VCPU, Worker
 
 LEAST_EPOCHS = 3
@@ -53,9 +55,17 @@ class Plan:
 
 
 def estimate(manifest: Manifest, recipe: Recipe, epochs: int, workers: int, worker: Worker = ONE_VCPU) -> Estimate:
-    """What training a recipe takes, by the seconds that were measured for its steps."""
-    seconds = epochs * manifest.samples["train"] * sample_seconds(recipe, manifest.spec) * OVERHEAD / worker.speed
-    return Estimate(seconds / workers / 60, seconds * worker.gigabytes * _PRICE)
+    """What training a recipe takes, by the seconds of its steps, and what each of its usual rounds waits for S3.
+
+    How large a network is, and with it what is moved, isn't known yet.
+    """
+    samples = manifest.samples["train"]
+    seconds = epochs * samples * sample_seconds(recipe, manifest.spec) * OVERHEAD / worker.speed
+    rounds = usual_rounds(workers, math.ceil(epochs * samples / batch_size_for(samples)))
+    waiting = RoundCost(checkpoint=0, update=0, scoring=0)
+    minutes = (seconds / workers + rounds * waiting.seconds(workers)) / 60
+    billed = seconds + rounds * waiting.billed_seconds(workers)
+    return Estimate(minutes, billed * worker.gigabytes * _PRICE)
 
 
 def plan_budget(

@@ -41,6 +41,7 @@ from shoal_core.training.rounds import (
     round_settings,
     step_learning_rate,
 )
+from shoal_core.training.schemes import READS_AT_ONCE
 from shoal_core.training.scoring import Predict, score_shards, sigmoid, softmax
 from shoal_core.training.settings import TrainingSettings, most_workers
 from shoal_core.training.states import (
@@ -53,8 +54,6 @@ from shoal_core.training.states import (
 )
 from shoal_core.training.steps import Graph
 
-# Updates on their way at once: a round of 40 workers would otherwise wait for 40 answers of S3, one after the other.
-READS_AT_ONCE = 8
 LEAST_SHARE = 0.5
 """Of the training samples, what the workers that are left must hold for a run to go on."""
 

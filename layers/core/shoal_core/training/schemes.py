@@ -29,6 +29,8 @@ _STEPS_BETWEEN = 16
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html (November 2026). One function's
 # network isn't documented; 75 MB/s (600 Mbit/s) is assumed.
 S3_LATENCY, S3_BANDWIDTH = 0.15, 75e6
+READS_AT_ONCE = 8
+"""Updates that a merge reads at once: one after the other, those of 40 workers would be 40 times S3's latency."""
 # Step Functions and the invocation of a function between two tasks: measured on the embedded cloud (30 ms a task).
 TASK_SECONDS = 0.03
 _BYTES: Mapping[Compression, float] = {"none": 4.0, "bf16": 2.0, "int8": 1.0}
@@ -51,9 +53,20 @@ class RoundCost:
     scoring: float
 
     def seconds(self, workers: int) -> float:
-        """Of one round: two tasks one after the other, whose objects are moved one after the other."""
-        moved = [self.checkpoint, self.update, self.checkpoint, *[self.update] * workers, self.checkpoint]
-        return 2 * TASK_SECONDS + sum(S3_LATENCY + size / S3_BANDWIDTH for size in moved) + self.scoring
+        """Of one round: two tasks one after the other, a worker's and the merge's."""
+        return 2 * TASK_SECONDS + self._worker + self._merge(workers)
+
+    def billed_seconds(self, workers: int) -> float:
+        """Of one round, of all its functions together."""
+        return workers * self._worker + self._merge(workers)
+
+    @property
+    def _worker(self) -> float:
+        return 2 * S3_LATENCY + (self.checkpoint + self.update) / S3_BANDWIDTH
+
+    def _merge(self, workers: int) -> float:
+        waits = 2 + math.ceil(workers / READS_AT_ONCE)
+        return waits * S3_LATENCY + (2 * self.checkpoint + workers * self.update) / S3_BANDWIDTH + self.scoring
 
 
 @dataclass(frozen=True)
