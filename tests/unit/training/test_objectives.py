@@ -34,9 +34,10 @@ def test_what_is_left_out_is_what_it_was():
         {"weight_decay": 1.0},
     )
     assert (settings.schedule, settings.patience, settings.ema) == ("cosine", 5, None)
-    assert settings.warmup_steps == settings.steps_per_round
+    assert settings.warmup_steps == settings.total_steps // 10
     assert resolved(classes=0).loss == "squared"
-    assert resolved(rounds=1).warmup_steps == resolved(rounds=1).steps_per_round // 10
+    for rounds in (1, 3, 20):
+        assert resolved(rounds=rounds).warmup_steps == resolved(rounds=rounds).total_steps // 10
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("adam", 2e-3), ("adamw", 2e-3), ("sgd", 5e-2), ("lion", 3e-4)])

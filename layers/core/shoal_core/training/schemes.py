@@ -22,8 +22,7 @@ SLOWDOWN = 1.1
 
 # Up to so many workers share a run by plain averages.
 _FEW_WORKERS = 2
-_LEAST_ROUNDS, _ROUNDS_PER_WORKER, _MANY_ROUNDS = 10, 10, 100
-_STEPS_BETWEEN = 16
+_FEW_ROUNDS, _MANY_ROUNDS, _STEPS_BETWEEN = 10, 100, 16
 
 # "Roughly 100-200 milliseconds" for small objects and first bytes:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html (November 2026). One function's
@@ -94,14 +93,12 @@ def asked_scheme(training: TrainingConfig, workers: int, optimizer: Optimizer, w
 
 
 def usual_rounds(workers: int, total_steps: int) -> int:
-    """In how many rounds workers exchange, where nothing is asked for: the more they are, the more often.
+    """In how many rounds workers exchange, where nothing is asked for.
 
-    At least ten times; beyond that not more often than every 16 steps, nor than a hundred times.
+    Ten times; many workers a hundred times, if 16 steps lie between.
     """
-    if workers <= _FEW_WORKERS:
-        return min(total_steps, _LEAST_ROUNDS)
-    often = min(_ROUNDS_PER_WORKER * workers, _MANY_ROUNDS, total_steps // _STEPS_BETWEEN)
-    return min(total_steps, max(_LEAST_ROUNDS, often))
+    often = min(_MANY_ROUNDS, total_steps // _STEPS_BETWEEN) if workers > _FEW_WORKERS else 0
+    return min(total_steps, max(_FEW_ROUNDS, often))
 
 
 def outer_step(training: TrainingConfig, scheme: Scheme, workers: int) -> OuterStep:

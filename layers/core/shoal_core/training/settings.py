@@ -127,12 +127,9 @@ class TrainingSettings(Frozen):
 
     @property
     def warmup_steps(self) -> int:
-        """Local steps until the learning rate is at its peak: the first round, or what was asked for."""
+        """Local steps until the learning rate is at its peak: a tenth of them all, or what was asked for."""
         if self.warmup_rounds is not None:
             return min(self.total_steps, math.ceil(self.warmup_rounds * self.steps_per_round))
-        # A run of one round would otherwise be all warm-up, and one of a step a round would have none.
-        if self.rounds > 1 and self.scheme != "synchronous":
-            return self.steps_per_round
         return max(1, self.total_steps // 10)
 
     def with_workers(self, workers: int) -> TrainingSettings:
