@@ -58,7 +58,7 @@ def test_tensors_in_json_and_in_binary(client: Client, binary_in: bool, binary_o
     assert answer.get_response()["id"] == "7"
     assert probabilities.shape == (len(HELD_OUT), 10)
     right = sum(str(best) == path.name[0] for best, path in zip(probabilities.argmax(axis=1), HELD_OUT, strict=True))
-    assert right >= 0.97 * len(HELD_OUT)
+    assert right >= 0.95 * len(HELD_OUT)
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])

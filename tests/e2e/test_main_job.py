@@ -26,7 +26,7 @@ def test_digits_from_upload_to_predictions(digits: LocalCloud) -> None:
         answer = digits.http("POST", "/models/digits/predict", image.read_bytes(), "image/png")
         assert answer.status == 200
         right += answer.body["predictions"][0]["label"] == image.name[0]
-    assert right >= 0.97 * len(HELD_OUT)
+    assert right >= 0.95 * len(HELD_OUT)
 
 
 def test_every_stage_tells_its_time_memory_and_cost(digits: LocalCloud) -> None:
