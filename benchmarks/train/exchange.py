@@ -33,7 +33,7 @@ SCHEMES: Mapping[str, tuple[Scheme, int]] = {
     "DiLoCo, every 16 steps": ("diloco", EPOCH_STEPS // 16),
     "DiLoCo, once an epoch": ("diloco", 1),
 }
-_COUNTED = ("/checkpoints/", "/updates/", "/lost/")
+_COUNTED = ("/checkpoints/", "updates/", "/lost/")
 
 
 @dataclass(frozen=True)

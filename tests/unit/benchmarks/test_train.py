@@ -62,7 +62,7 @@ def test_workers_are_paid_for_what_they_do() -> None:
 def test_only_what_rounds_exchange_is_counted(tmp_path: Path) -> None:
     store = CountingStore(tmp_path)
     store.write("runs/r/checkpoints/checkpoint-000000.safetensors", b"12345")
-    store.write_new("runs/r/updates/round-000001/update-000.safetensors", b"123")
+    store.write_new("updates/r/round-000001/update-000.safetensors", b"123")
     store.write("runs/r/graphs/step.onnx", b"1234567")
     assert store.read("runs/r/checkpoints/checkpoint-000000.safetensors") == b"12345"
     assert store.bytes["exchanged"] == 5 + 3 + 5

@@ -38,7 +38,6 @@ runs/<run>/request.json   what was asked for, of a run that no upload began
            feature-items.json                           what the Map of Compute Features goes over
            checkpoints/checkpoint-000012.safetensors
            averages/average-000012.safetensors          the weights' moving average, where the run has one
-           updates/round-000012/update-000.safetensors
            parts/round-000012/part-000.safetensors      how far a worker is that ran out of time
            lost/round-000012/lost-000.safetensors       what rounding lost of a small update, for the next one
            origin.json                                  the run whose weights a warm start takes
@@ -46,6 +45,7 @@ runs/<run>/request.json   what was asked for, of a run that no upload began
            evaluation/shard-00000.json, evaluation.json
            evaluation/champion-000001/shard-00000.json  the version in production on the same samples
            model.onnx, candidates/int8-static.onnx      what training exported, and what is served instead of it
+updates/<run>/round-000012/update-000.safetensors       what a worker made of a round; deleted after two days
 tunings/<id>/request.json                                what a search was asked for
              plan.json                                  the space that its trials are drawn from
              lanes.json                                 what the Map of the state machine goes over

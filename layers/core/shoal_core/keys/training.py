@@ -104,7 +104,7 @@ class RunKeys:
         return f"{self.prefix}averages/average-{round_:06d}.safetensors"
 
     def update(self, round_: int, worker: int) -> str:
-        return f"{self.prefix}updates/round-{round_:06d}/update-{worker:03d}.safetensors"
+        return f"updates/{self.run_id}/round-{round_:06d}/update-{worker:03d}.safetensors"
 
     def part(self, round_: int, worker: int) -> str:
         return f"{self.prefix}parts/round-{round_:06d}/part-{worker:03d}.safetensors"
