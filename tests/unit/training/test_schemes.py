@@ -401,7 +401,10 @@ def test_many_workers_exchange_more_often_if_there_are_steps_between(workers: in
 
 def chosen(seconds: float, **changes: Any) -> tuple[str, str]:
     settings = resolved(epochs=4, batch_size=32, rounds=8).model_copy(update=changes)
-    return choose_scheme(settings, 256, 2, parameters=1_000_000, slots=2, sample_seconds=seconds, most_rounds=500)
+    choice = choose_scheme(settings, 256, 2, parameters=1_000_000, slots=2, sample_seconds=seconds, most_rounds=500)
+    # 32 steps of 8 samples by each of 4 workers, in 8 rounds of about 2 s; one worker needs ten of less.
+    assert (choice.warning is None) == (seconds > 0.05)
+    return choice.scheme, choice.why
 
 
 def test_exchanging_after_every_step_is_chosen_where_it_costs_little() -> None:
@@ -422,6 +425,15 @@ def test_a_round_costs_what_it_moves() -> None:
     assert cost.billed_seconds(2) == pytest.approx(7 * 0.15 + 4 * 1.0 + 4 * 2.0 + 3.0)
     # Nine updates are read in two goes.
     assert RoundCost(0, 0, 0).seconds(9) - RoundCost(0, 0, 0).seconds(8) == pytest.approx(0.15)
+
+
+def test_workers_that_dont_pay_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal_core.training.starting.sample_seconds", lambda recipe, spec: 1e-9)
+    _, settings = begun("auto", workers=3, rounds=None, epochs=4)
+    (warning,) = [warning for warning in settings.warnings if "One worker would take" in warning]
+    assert warning.endswith("use fewer workers, or fewer rounds, which costs accuracy.")
+    monkeypatch.setattr("shoal_core.training.starting.sample_seconds", lambda recipe, spec: 1.0)
+    assert not any("One worker" in warning for warning in begun("auto", workers=3, rounds=None, epochs=4)[1].warnings)
 
 
 @pytest.mark.parametrize("scheme", [None, "auto"])

@@ -86,7 +86,7 @@ def test_held_out_samples_are_replaced_with_a_warning():
 
 def test_big_images_get_shorter_rounds():
     manifest = images()
-    big = manifest.model_copy(update={"spec": image_spec(side=256)})
+    big = manifest.model_copy(update={"spec": image_spec(side=512)})
     small, _ = resolve_settings(DatasetConfig(), manifest, "run")
     settings, _ = resolve_settings(DatasetConfig(), big, "run")
     assert settings.steps_per_round < small.steps_per_round
@@ -100,7 +100,7 @@ def test_rounds_that_may_outlast_a_function_are_warned_of():
 
 
 def test_more_work_than_rounds_allow_is_refused():
-    big = images().model_copy(update={"spec": image_spec(side=512)})
+    big = images().model_copy(update={"spec": image_spec(side=1024)})
     with pytest.raises(BadConfig, match=r"need .* rounds; a run has at most 500"):
         resolve_settings(DatasetConfig(training=TrainingConfig(epochs=1000)), big, "run")
 

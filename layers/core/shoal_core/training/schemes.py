@@ -76,6 +76,15 @@ class OuterStep:
     momentum: float
 
 
+@dataclass(frozen=True)
+class SchemeChoice:
+    """How workers share a run that left it open, why, and what to change where they don't pay; None where they do."""
+
+    scheme: Scheme
+    why: str
+    warning: str | None = None
+
+
 def asked_scheme(training: TrainingConfig, workers: int, optimizer: Optimizer, warnings: list[str]) -> Scheme:
     """The scheme that a run is planned by; where it's open, the one that exchanges rarely, until the network is known.
 
@@ -155,7 +164,7 @@ def choose_scheme(
     slots: int,
     sample_seconds: float,
     most_rounds: int,
-) -> tuple[Scheme, str]:
+) -> SchemeChoice:
     """The scheme for a run that leaves it open, and why.
 
     Synchronous steps are those of one worker with the whole batch, whatever their number: they are chosen where
@@ -180,13 +189,23 @@ def choose_scheme(
     steps = math.ceil(settings.epochs * samples / (settings.local_batch_size * workers))
     step = sample_seconds * settings.local_batch_size
     usual, synchronous = steps * step + rounds * rarely, steps * (step + each)
+    alone = steps * step * workers + min(_FEW_ROUNDS, rounds) * RoundCost(values, values, scoring).seconds(1)
+    warning = None
+    if alone < min(usual, synchronous):
+        warning = (
+            f"One worker would take about {alone:.0f} s for what {workers} take {min(usual, synchronous):.0f} s, with "
+            "what they exchange: use fewer workers, or fewer rounds, which costs accuracy."
+        )
     told = (
         f"{workers} workers take {steps:,} steps of about {1000 * step:.3g} ms and share {4e-6 * parameters:.2g} MB of "
         f"parameters; exchanging them and scoring takes about {rarely:.2g} s a round, {rounds * rarely / usual:.0%} of "
         f"a run of {rounds} rounds"
     )
     if steps > most_rounds:
-        return rare, f"{told}; after every step it would need {steps:,} rounds, and {most_rounds} is the most."
+        why = f"{told}; after every step it would need {steps:,} rounds, and {most_rounds} is the most."
+        return SchemeChoice(rare, why, warning)
     if synchronous > SLOWDOWN * usual:
-        return rare, f"{told}; after every step the run would take {synchronous / usual:.2g} times as long."
-    return "synchronous", f"{told}; after every step the run takes {synchronous / usual:.2g} times as long: no more."
+        why = f"{told}; after every step the run would take {synchronous / usual:.2g} times as long."
+        return SchemeChoice(rare, why, warning)
+    why = f"{told}; after every step the run takes {synchronous / usual:.2g} times as long: no more."
+    return SchemeChoice("synchronous", why, warning)

@@ -163,7 +163,7 @@ def _shared(
     """The settings with the scheme that suits the network, where the run leaves it open and has several workers."""
     if config.training.scheme not in (None, "auto") or settings.workers == 1:
         return settings
-    scheme, why = choose_scheme(
+    choice = choose_scheme(
         settings,
         manifest.samples["train"],
         manifest.samples[settings.validation_split],
@@ -172,8 +172,8 @@ def _shared(
         sample_seconds=(sample_seconds(settings.recipe, manifest.spec) + more_seconds) / worker.speed,
         most_rounds=MAX_ROUNDS,
     )
-    if scheme != settings.scheme:
-        training = config.training.model_copy(update={"scheme": scheme})
+    if choice.scheme != settings.scheme:
+        training = config.training.model_copy(update={"scheme": choice.scheme})
         # Lambda it is, since there are several workers.
         asked = config.model_copy(update={"training": training})
         resolved, _ = resolve_settings(asked, manifest, settings.run_id, worker=worker)
@@ -181,9 +181,12 @@ def _shared(
         reasons = {**resolved.reasons, **settings.reasons}
         warnings = tuple(dict.fromkeys((*resolved.warnings, *settings.warnings)))
         settings = resolved.model_copy(update={**kept, "reasons": reasons, "warnings": warnings})
+    # Whoever didn't ask for so many workers has nothing to change.
+    told = [choice.warning] if choice.warning and config.workers is not None else []
     return settings.model_copy(
         update={
-            "reasons": {**settings.reasons, "scheme": f"{scheme}: {why}"},
+            "reasons": {**settings.reasons, "scheme": f"{choice.scheme}: {choice.why}"},
+            "warnings": (*settings.warnings, *told),
             "inferred": (*settings.inferred, "training.scheme"),
         }
     )

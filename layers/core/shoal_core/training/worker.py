@@ -10,7 +10,7 @@ from shoal_core.frozen import Frozen
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 MB_PER_VCPU = 1769
 # How much faster steps are with more threads, as a power of their number: docs/decisions/2026-11-22-training-memory.md.
-_MORE_THREADS = 0.7
+_MORE_THREADS = 0.4
 
 
 class Worker(Frozen):
