@@ -399,7 +399,7 @@ def test_auto_stays_on_lambda_for_what_is_done_there_soon():
 
 
 def test_auto_takes_a_job_for_what_is_long_there_and_short_here():
-    store = pictures(400, 64, recipe="vgg")
+    store = pictures(400, 128, recipe="vgg")
     choice = quoted(store, compute="auto", training={"epochs": 1000})
     assert choice.service == "sagemaker"
     assert choice.job.instance == "ml.g4dn.xlarge"
@@ -414,7 +414,7 @@ def test_auto_takes_a_job_for_what_is_long_there_and_short_here():
 
 def test_auto_takes_a_job_where_lambda_would_need_too_many_rounds(monkeypatch):
     monkeypatch.setattr("shoal_core.training.settings.MAX_ROUNDS", 12)
-    choice = quoted(pictures(400, 64, recipe="vgg"), compute="auto", training={"epochs": 1000})
+    choice = quoted(pictures(400, 128, recipe="vgg"), compute="auto", training={"epochs": 1000})
     assert choice.service == "sagemaker"
     assert "more rounds than a run may have" in choice.why
 
