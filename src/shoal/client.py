@@ -292,12 +292,13 @@ class Client:
         """
         deadline = time.monotonic() + seconds
         while True:
+            over = time.monotonic() >= deadline  # before looking: what was there in time isn't missed
             runs = self.runs(dataset)
             new = [run for run in runs if run.id not in known]
             run = find_run(runs, Placed(placed.written)) or find_run(new, placed)
             if run is None:
                 # The bytes and settings of an older version come back: the dataset points at it again, no run starts.
-                version, over = self._latest_version(dataset), time.monotonic() >= deadline
+                version = self._latest_version(dataset)
                 of_version = [run for run in runs if run.document.get("version") == version and run.id in known]
                 of_version = [run for run in of_version if run.document.get("request") is None]
                 run = of_version[0] if of_version and (version != latest or over) else None
@@ -306,7 +307,7 @@ class Client:
                 return run
             if self._is_reading(dataset):
                 deadline = time.monotonic() + seconds
-            if time.monotonic() >= deadline:
+            elif over:
                 raise ServiceFailed(
                     f"Dataset {dataset!r} is uploaded, but no run has started within {seconds:g} s.",
                     "Look into `shoal logs ingest_upload`, and try `shoal doctor`.",

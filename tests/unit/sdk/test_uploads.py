@@ -1,3 +1,6 @@
+import time
+from types import SimpleNamespace
+
 import pytest
 import yaml
 
@@ -214,6 +217,16 @@ def test_bytes_of_an_older_version_give_its_run(client, api, tmp_path):
         (tmp_path / "x.zip").write_bytes(data)
         runs.append(client.push(tmp_path / "x.zip"))
     assert (runs[2].id, runs[2].unchanged) == (runs[0].id, True)
+
+
+def test_time_that_runs_out_during_a_look_loses_no_run(client, api, tmp_path, monkeypatch):
+    (tmp_path / "x.zip").write_bytes(b"1")
+    failed = client.push(tmp_path / "x.zip")
+    api.runs[0]["status"] = "failed"
+    early = iter([0.0, 0.01])
+    monkeypatch.setattr("shoal.client.time", SimpleNamespace(monotonic=lambda: next(early, 99.0), sleep=time.sleep))
+    again = client.push(tmp_path / "x.zip")
+    assert (again.id, again.unchanged) == (failed.id, True)
 
 
 def test_settings_go_before_a_table_and_only_when_they_differ(client, api, tmp_path):
