@@ -1,6 +1,6 @@
 """Training beside PyTorch, same networks, batch and threads: `make bench-train`.
 
-`.venv-torch/bin/python -m benchmarks.train [--only PART …] [--repeats N] [--seeds N] [--at-once N] [--quick]`. Steps
+`.venv-torch/bin/python -m benchmarks.train [--only PART …] [--repeats N] [--at-once N] [--quick]`. Steps
 are timed in turns, ours and PyTorch's, in the processor time of this process, which other work on the machine disturbs
 least. Nothing else should run on it meanwhile. Accuracy by the number of workers is measured once and found again
 (`benchmarks/out/cells`).
@@ -25,14 +25,13 @@ from benchmarks.quality.cells import origins
 from benchmarks.quality.measuring import Effort
 from benchmarks.quality.training import at_once
 from benchmarks.results import Row, machine, machine_line, median_row, save, table, without_goals
-from benchmarks.train import exchange, simulation
+from benchmarks.train import exchange, simulation, workers
 from benchmarks.train.kept import KeptStepper, keep
 from benchmarks.train.networks import NETS, Batch
 from benchmarks.train.racing import racing_rows
 from benchmarks.train.recipe_steps import recipe_rows
 from benchmarks.train.throughput import throughput_rows
 from benchmarks.train.torch_steps import TorchStepper
-from benchmarks.train.workers import workers_rows
 
 BATCH = 64
 STEPS = 12
@@ -121,14 +120,12 @@ class Session:
         scratch: A folder.
         repeats: Of timings.
         effort: Of runs for accuracy.
-        seeds: Of those.
         cells: What rows that weren't measured now come from.
     """
 
     scratch: Path
     repeats: int
     effort: Effort
-    seeds: int
     cells: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -137,10 +134,13 @@ class Session:
         return min(3, self.repeats)
 
 
-def accuracy_by_workers(session: Session) -> list[Row]:
-    """The rows of `workers`, one data set when it only has to run."""
-    only = {"only": ("cuts",)} if session.effort.quick else {}
-    rows, cells = workers_rows(session.effort, session.seeds, **only)
+def accuracy_by_workers(
+    session: Session, seeds: Mapping[str, Sequence[int]] = workers.SEEDS, remark: str = ""
+) -> list[Row]:
+    """The rows of `workers`, one data set and seed when it only has to run."""
+    if session.effort.quick:
+        seeds = {"cuts": seeds["cuts"][:1]}
+    rows, cells = workers.workers_rows(session.effort, seeds, remark)
     session.cells += cells
     return rows
 
@@ -166,6 +166,7 @@ PARTS: Mapping[str, Callable[[Session], list[Row]]] = {
     "race": lambda session: racing_rows(session.scratch, quick=session.effort.quick),
     "exchange": lambda session: exchange.exchange_rows(exchange.exchange_place(session.scratch, 1_024)),
     "workers": accuracy_by_workers,
+    "workers-other": lambda session: accuracy_by_workers(session, workers.OTHER_SEEDS, ", not chosen on"),
     "simulation": simulated,
 }
 
@@ -177,7 +178,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = list(PARTS)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="PART", help=", ".join(names))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seeds", type=int, default=3, help="of accuracy by workers, from 0 (3)")
     parser.add_argument("--at-once", type=int, default=1, help="processes that a round's workers share there (1)")
     parser.add_argument("--quick", action="store_true", help="that it runs; written to train-quick.json")
     parser.add_argument("--again", action="store_true", help="measure accuracy also where it was measured before")
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quick, rows, missing = options.quick, [], []
     with tempfile.TemporaryDirectory(prefix="shoal-bench-train-") as scratch, at_once(options.at_once) as run:
         effort = Effort(quick, run, options.again or quick)
-        session = Session(Path(scratch), 1 if quick else options.repeats, effort, 1 if quick else options.seeds)
+        session = Session(Path(scratch), 1 if quick else options.repeats, effort)
         for part in options.only:
             print(f"{part}:", file=sys.stderr, flush=True)
             try:
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = without_goals(rows) if quick else rows
     print(table(rows))
     print("\n".join(missing))
-    whole = options.only == names and not quick and options.seeds == 3 and not missing
+    whole = options.only == names and not quick and not missing
     path = save("train" if whole else "train-quick", command, rows, origins=origins(session.cells))
     print(f"written to {path.relative_to(path.parents[2])}")
     return 1 if missing or any(row.met is False for row in rows) else 0

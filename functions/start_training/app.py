@@ -10,16 +10,15 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from shoal_core.aws.config import environment
 from shoal_core.aws.handler import RunEvent, artifacts, catalog, framed, stage
 from shoal_core.aws.s3 import S3Store
+from shoal_core.aws.training_resources import job_options, worker
 from shoal_core.training.executions import Execution
 from shoal_core.training.featuring import plan_features
 from shoal_core.training.job_requests import job_to_create
-from shoal_core.training.job_settings import JobOptions
 from shoal_core.training.quoted import QuoteTask, quote_run
 from shoal_core.training.rounds import read_manifest, read_settings
 from shoal_core.training.showing import shown_settings
 from shoal_core.training.starting import start_training
 from shoal_core.training.tuning.halving import rounds_until
-from shoal_core.training.worker import Worker
 
 
 class StartTrainingEvent(RunEvent):
@@ -30,16 +29,6 @@ class StartTrainingEvent(RunEvent):
 
     execution: int = 1
     part: int = 1
-
-
-def job_options() -> JobOptions | None:
-    """The stack's SageMaker jobs."""
-    return JobOptions.parse(environment().sagemaker) if environment().sagemaker else None
-
-
-def worker() -> Worker:
-    """What the stack's functions that train have."""
-    return Worker(memory_mb=environment().training_memory)
 
 
 class QuoteEvent(BaseModel):

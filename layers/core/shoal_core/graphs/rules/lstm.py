@@ -98,18 +98,18 @@ def _lstm(direction: Direction) -> Found:
     start = 3 + direction.index * len(_KEPT)
     gates, g, remembered, bounded = direction.step.node.outputs[start : start + len(_KEPT)]
     i, o, f = graph.split(gates, 3, axis=-1)
-    one = graph.scalar(1, direction.r)
 
     def product(first: str, second: str) -> str:
         return graph.emit("Mul", first, second)
 
-    def less(value: str) -> str:
-        return graph.emit("Sub", one, value)
+    def without(value: str, part: str) -> str:
+        return graph.emit("Sub", value, product(value, part))
 
-    to_cell = product(o, less(product(bounded, bounded)))
+    added, shown = product(i, g), product(o, bounded)
+    to_cell = graph.emit("Sub", o, product(shown, bounded))
     # Of a gate s times something the slope is s (1 - s) times that.
-    gated = graph.emit("Concat", product(i, g), product(o, bounded), remembered, axis=-1)
-    to_gates = graph.emit("Concat", product(gated, less(gates)), product(i, less(product(g, g))), axis=-1)
+    gated = [without(added, i), without(shown, o), without(remembered, f)]
+    to_gates = graph.emit("Concat", *gated, graph.emit("Sub", i, product(added, g)), axis=-1)
 
     def back(inner: GraphBuilder, carried: Sequence[str], parts: Sequence[str]) -> tuple[list[str], list[str]]:
         along, slopes, forget, *outers = parts

@@ -104,6 +104,7 @@ def recurrent(core: Callable[[Direction], Found], step: Step) -> Sequence[Gradie
     _require_plain(step)
     graph, node = step.graph, step.node
     results: list[tuple[Direction, Found]] = []
+    products: list[tuple[str, str]] = []
 
     def found() -> list[tuple[Direction, Found]]:
         # Emitted once, whichever gradient is asked for first.
@@ -120,11 +121,16 @@ def recurrent(core: Callable[[Direction], Found], step: Step) -> Sequence[Gradie
         parts = [graph.emit("MatMul", each.inputs, direction.w) for direction, each in found()]
         return graph.refine(parts[0] if len(parts) == 1 else graph.emit("Add", *parts), graph.shape(step.x))
 
+    def weights() -> list[tuple[str, str]]:
+        if not products:
+            products.extend(_weight_gradients(direction, each) for direction, each in found())
+        return products
+
     def of_w() -> str:
-        return stacked([product_over_steps(graph, each.inputs, step.x) for _, each in found()], node.inputs[_W])
+        return stacked([of_inputs for of_inputs, _ in weights()], node.inputs[_W])
 
     def of_r() -> str:
-        return stacked([_recurrence_gradient(direction, each) for direction, each in found()], node.inputs[_R])
+        return stacked([of_states for _, of_states in weights()], node.inputs[_R])
 
     def of_b() -> str:
         both = [[total_over_steps(graph, part) for part in (each.inputs, each.states)] for _, each in found()]
@@ -314,6 +320,17 @@ def _gru_reset_before(direction: Direction, gates: _GruGates, reset: str) -> Fou
     scanned = [gates.to_new, gates.to_z, to_r, gates.z, gates.r, *direction.outers]
     (first,), (of_gates,) = loop(graph, back, [direction.last], scanned, not direction.backwards)
     return Found(of_gates, of_gates, first, multiplied=(reset,))
+
+
+def _weight_gradients(direction: Direction, found: Found) -> tuple[str, str]:
+    """Of the input's weights and of the state's, by one product where both have the gates' gradient in common."""
+    graph, x = direction.graph, direction.step.x
+    widths = graph.shape(x)[-1], direction.shape[-1]
+    if found.inputs != found.states or found.multiplied or not all(isinstance(width, int) for width in widths):
+        return product_over_steps(graph, found.inputs, x), _recurrence_gradient(direction, found)
+    both = graph.emit("Concat", x, direction.before, axis=-1)
+    of_inputs, of_states = graph.cut(product_over_steps(graph, found.inputs, both), [int(w) for w in widths], axis=-1)
+    return of_inputs, of_states
 
 
 def _recurrence_gradient(direction: Direction, found: Found) -> str:
