@@ -47,6 +47,39 @@ def test_a_search_goes_from_its_first_trial_to_its_winner() -> None:
     assert cloud.reason() == "all 9 trials are done"
 
 
+def better_first(number: int) -> float:
+    return 1 - number / 100
+
+
+def test_a_winner_that_was_trained_to_its_end_stays_so_when_the_search_goes_on() -> None:
+    cloud = CatalogCloud(eta=2, budget=Budget(trials=1))
+    (first,) = cloud.play(score=better_first)
+    assert cloud.conclude() == "wait"
+    cloud.train({**first, "part": 1}, better_first(0))  # its run goes on to the last round
+    cloud.end_run(0, "succeeded")
+    assert cloud.conclude() == "end"
+    (trial,) = cloud.trials()
+    assert trial.state == "finished" and trial.curve[-1].round == 9
+    assert [(result.rung, result.round) for result in trial.results] == [(0, 3), (1, 5), (2, 9)]
+    cloud.catalog.resume(cloud.id, 1, 1, Budget(trials=4))
+    cloud.attempt = 2
+    assert {job_of(answer) for answer in cloud.play(score=better_first)} == {(1, 0), (2, 0), (3, 0), (1, 1)}
+    assert cloud.conclude() == "end"
+    assert cloud.run(0)["status"] == "succeeded" and cloud.catalog.book(cloud.id).winner == 0
+
+
+def test_a_winner_whose_run_failed_meanwhile_isnt_waited_for() -> None:
+    cloud = CatalogCloud(rungs=1, budget=Budget(trials=2))
+    cloud.play()
+    assert cloud.conclude() == "wait"
+    cloud.end_run(1, "failed", "It diverged.")
+    cloud.catalog.resume(cloud.id, 1, 1, Budget(trials=2))
+    cloud.attempt = 2
+    assert cloud.play() == [] and cloud.conclude() == "wait"
+    assert cloud.run(1)["status"] == "failed" and cloud.trials()[1].state == "failed"
+    assert cloud.started == [f"{cloud.id}-001", f"{cloud.id}-000"]
+
+
 def test_calls_at_once_give_every_lane_a_job_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """DynamoDB shows no transaction that isn't over yet, or is taken back; moto does."""
     lock, query = threading.Lock(), Table.query

@@ -122,12 +122,12 @@ class TuningCatalog:
             updates.append(
                 update_arguments(_pk(tuning_id), sort_key, "SET document = :trial", {":trial": trial.encode()})
             )
-            if change.status != "succeeded":  # the winner's run has ended by itself
+            # A winner's run ends by itself, and a search that goes on may find it so.
+            if self._run_status(trial.run_id) != "succeeded":
                 updates.append(_run_update(tuning_id, request, trial))
         if change.winner is not None:
             run_id = book.trials[change.winner].run_id
-            # A search that goes on with a larger budget may find the same winner: its run has ended.
-            if self.run_end(run_id).status != "succeeded":
+            if self._run_status(run_id) not in ("succeeded", "failed"):
                 updates.append(_listed(run_id))
         try:
             return self._table.put_all_new([], *updates)
@@ -206,6 +206,10 @@ class TuningCatalog:
             gb_seconds=round(gb_seconds, 3),
             cost_usd=cost + transitions * STATE_TRANSITION,
         )
+
+    def _run_status(self, run_id: str) -> str | None:
+        run = self._table.get(f"RUN#{run_id}", "RUN")
+        return run["status"] if run else None
 
     def run_end(self, run_id: str) -> RunEnd:
         """How a trial's run stands. Raises `NotFound`."""

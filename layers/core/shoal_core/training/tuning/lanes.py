@@ -159,11 +159,12 @@ def trained(artifacts: ObjectStore, records: TuningRecords, trial: Trial, rung: 
     best = max(record.history, key=lambda result: result.score)
     every = math.ceil(reached / MAX_POINTS)
     result = RungResult(rung=rung, round=reached, score=best.score, metric=metric_value(settings.task, best.score))
+    results = {entry.rung: entry for entry in trial.results} | {rung: result}
     return trial.model_copy(
         update={
             "state": "finished" if record.finished else "paused",
             "rung": rung,
-            "results": (*(entry for entry in trial.results if entry.rung != rung), result),
+            "results": tuple(results[known] for known in sorted(results)),
             "curve": tuple(
                 CurvePoint(round=entry.round, loss=entry.loss, metric=metric_value(settings.task, entry.score))
                 for entry in record.history
@@ -174,6 +175,15 @@ def trained(artifacts: ObjectStore, records: TuningRecords, trial: Trial, rung: 
             **vars(records.usage(trial.run_id)),
         }
     )
+
+
+def trained_to_the_end(artifacts: ObjectStore, records: TuningRecords, trial: Trial, ladder: Ladder) -> Trial:
+    """A trial whose run has ended, at every rung that it hadn't been looked at: it has no job left."""
+    known = {result.rung for result in trial.results}
+    for rung in range(ladder.rungs):
+        if rung not in known or rung == ladder.top:
+            trial = trained(artifacts, records, trial, rung, ladder)
+    return trial
 
 
 def failed(records: TuningRecords, trial: Trial) -> Trial:

@@ -23,7 +23,7 @@ from shoal_core.training.tuning.books import Book, Change, TuningRecords
 from shoal_core.training.tuning.defaults import default_space
 from shoal_core.training.tuning.failures import failure_caught
 from shoal_core.training.tuning.halving import best_trial, next_job
-from shoal_core.training.tuning.lanes import LaneStep, failed, trained
+from shoal_core.training.tuning.lanes import LaneStep, failed, trained_to_the_end
 from shoal_core.training.tuning.records import (
     EndTask,
     LaneTask,
@@ -150,7 +150,7 @@ class Search:
         """What has become of the run of the best trial; where it failed, the next best one has its turn."""
         end = self.records.run_end(trial.run_id)
         if end.status == "succeeded":
-            ended = trained(self.artifacts, self.records, trial, request.ladder.top, request.ladder)
+            ended = trained_to_the_end(self.artifacts, self.records, trial, request.ladder)
             return Change((ended,), status="succeeded"), "end"
         if end.status == "failed":
             lost = failed(self.records, trial.model_copy(update={"failure": end.failure}))
