@@ -69,23 +69,35 @@ def with_script(connection: Connection, dataset: str, settings: Mapping[str, Any
         BadRequest: The file can't be read, or isn't Python's.
         ConnectionFailed, NotAuthorised: The bucket can't be used.
     """
+    given, data = named_script(settings)
+    if data is not None:
+        key = f"scripts/{dataset}/{given['script']}"
+        try:
+            connection.s3.put_object(Bucket=connection.bucket, Key=key, Body=data)
+        except (ClientError, BotoCoreError) as error:
+            raise aws_error(error, f"bucket {connection.bucket!r}") from error
+    return given
+
+
+def named_script(settings: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | None]:
+    """Settings whose `script` is a file that is here, as those of the job that runs it, and what is in the file.
+
+    Raises:
+        BadRequest: The file isn't Python's.
+    """
     given = dict(settings)
     path = Path(str(given.get("script") or "")).expanduser()
     if not given.get("script") or not path.is_file():
-        return given
+        return given, None
     if path.suffix != ".py":
         raise BadRequest(f"{path} isn't a Python file.", "A training script's name ends in .py.")
     data = path.read_bytes()
     # By its content, so that another script is another request.
     name = f"{hashlib.sha256(data).hexdigest()[:16]}/{path.name}"
-    try:
-        connection.s3.put_object(Bucket=connection.bucket, Key=f"scripts/{dataset}/{name}", Body=data)
-    except (ClientError, BotoCoreError) as error:
-        raise aws_error(error, f"bucket {connection.bucket!r}") from error
     compute = given.get("compute") or {}
     if isinstance(compute, Mapping):
         given["compute"] = {"service": "sagemaker", **compute}
-    return {**given, "script": name}
+    return {**given, "script": name}, data
 
 
 def quote_of(connection: Connection, dataset: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from shoal._replays import plan_replay, put_replay
 from shoal._runs import POLL_SECONDS, POLL_SECONDS_ON_AWS, Run
 from shoal._settings import fields_of
 from shoal._streams import Streams
-from shoal._training import overrides_of, quote_of, request_run, with_script
+from shoal._training import named_script, overrides_of, quote_of, request_run, with_script
 from shoal._tunings import Tuning, find_tuning, read_space, start_tuning
 from shoal.connection import Connection, connect_local, connect_stack
 from shoal.errors import NotFound, ServiceFailed
@@ -165,7 +165,7 @@ class Client:
             BadRequest, NotFound: As `train`.
             ConnectionFailed, NotAuthorised, ServiceFailed: The API can't be used.
         """
-        body: dict[str, Any] = {"overrides": overrides_of(settings)}
+        body: dict[str, Any] = {"overrides": overrides_of(named_script(settings)[0])}
         return quote_of(self.connection, dataset, {**body, "version": version} if version else body)
 
     def replay(self, name: str, *paths: str | Path, version: str | None = None) -> Run:

@@ -11,7 +11,7 @@ from shoal._settings import parse_settings
 from shoal.cli.data import RECIPES, follow
 from shoal.cli.output import FAILED, Output, common
 from shoal.client import connect
-from shoal.errors import RunFailed
+from shoal.errors import BadRequest, RunFailed
 
 
 @click.command()
@@ -50,6 +50,11 @@ def train(
         more = given.get("compute")
         given["compute"] = {**(more if isinstance(more, dict) else {}), "service": compute}
     if quote:
+        if network is not None:
+            raise BadRequest(
+                "What a network of your own takes isn't known before its run starts.",
+                "Leave --quote out, or ask for the quote of a recipe of about its size.",
+            )
         show_quote(connect(stack).quote(dataset, version=version, **given), out)
         return
     run = connect(stack).train(dataset, network, version=version, **given)

@@ -80,3 +80,5 @@ def test_a_quote_is_a_table_or_json(api):
     (body,) = [json.loads(body) for method, path, _, body in api.requests if path.endswith("/quote")]
     assert body == {"overrides": {"compute": {"service": "auto", "count": 2}}}
     assert json.loads(shoal("train", "digits", "--quote", "--json").stdout)["service"] == "lambda"
+    refused = shoal("train", "digits", "--network", "net.onnx", "--quote")
+    assert refused.exit_code == 2 and "network of your own" in refused.stderr

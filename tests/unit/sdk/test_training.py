@@ -98,6 +98,16 @@ def test_a_script_is_uploaded_by_its_content(compute, expected, digits, s3, tmp_
     assert s3.get_object(Bucket=digits.bucket, Key=f"scripts/digits/{name}")["Body"].read() == b"print(1)"
 
 
+def test_a_quote_of_a_script_is_one_of_its_job_and_uploads_nothing(digits, s3, tmp_path):
+    path = tmp_path / "train.py"
+    path.write_bytes(b"print(2)")
+    shoal.connect().quote("digits", script=path)
+    (body,) = sent(digits, "POST", "/datasets/digits/quote")
+    name = f"{hashlib.sha256(b'print(2)').hexdigest()[:16]}/train.py"
+    assert body == {"overrides": {"compute": {"service": "sagemaker"}, "training": {"script": name}}}
+    assert not s3.list_objects_v2(Bucket=digits.bucket, Prefix=f"scripts/digits/{name}").get("Contents")
+
+
 def test_a_script_in_the_bucket_is_named_and_another_kind_of_file_refused(digits, tmp_path):
     shoal.train("digits", script="there/train.py", compute="sagemaker")
     (body,) = sent(digits, "POST", "/datasets/digits/runs")

@@ -29,6 +29,33 @@ def test_minutes_fall_with_workers_and_dollars_dont():
     assert estimate(manifest, "cnn", 40, 1).minutes == pytest.approx(2 * one.minutes - 10 * 0.81 / 60)
 
 
+@pytest.mark.parametrize(
+    ("asked", "rounds"),
+    [
+        ({"rounds": 10}, 10),
+        ({"rounds": 500}, 500),
+        ({"training": {"scheme": "synchronous"}}, 625),
+        ({"training": {"scheme": "synchronous"}, "rounds": 100}, 100),
+        ({"training": {"batch_size": 512}}, 10),
+        ({"training": {"batch_size": 8}}, 100),
+    ],
+)
+def test_rounds_that_are_asked_for_are_waited_for(asked, rounds):
+    manifest = pictures()
+    plain, changed = (
+        estimate(manifest, "cnn", 20, 4, config=DatasetConfig.model_validate(given)) for given in ({}, asked)
+    )
+    # By themselves, 625 steps of four workers have 39 rounds.
+    assert (changed.minutes - plain.minutes) * 60 == pytest.approx((rounds - 39) * 0.81)
+    config = DatasetConfig.model_validate({**asked, "recipe": "cnn", "workers": 4, "budget": {"minutes": 1e4}})
+    assert (
+        f"about {changed.minutes:.1f} minutes"
+        in resolve_settings(
+            config.model_copy(update={"training": config.training.model_copy(update={"epochs": 20})}), manifest
+        )[0].reasons["budget"]
+    )
+
+
 def test_more_memory_is_faster_and_costs_more():
     manifest = pictures()
     usual, twice = (estimate(manifest, "cnn", 20, 2, Worker(memory_mb=memory)) for memory in (1769, 2 * 1769))

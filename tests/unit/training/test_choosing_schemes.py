@@ -10,7 +10,7 @@ import pytest
 from shoal_core.data.config import DatasetConfig, TrainingConfig
 from shoal_core.errors import BadConfig
 from shoal_core.training.checkpoints import GRADIENT
-from shoal_core.training.schemes import RoundCost, asked_scheme, choose_scheme, outer_step, usual_rounds
+from shoal_core.training.schemes import RoundCost, SharedRun, asked_scheme, choose_scheme, outer_step, usual_rounds
 from shoal_core.training.sessions import session_of
 from shoal_core.training.settings import TrainingSettings, resolve_settings
 from tests.support.stores import MemoryStore
@@ -98,7 +98,8 @@ def test_many_workers_exchange_more_often_if_there_are_steps_between(workers: in
 
 def chosen(seconds: float, **changes: Any) -> tuple[str, str]:
     settings = resolved(epochs=4, batch_size=32, rounds=8).model_copy(update=changes)
-    choice = choose_scheme(settings, 256, 2, parameters=1_000_000, slots=2, sample_seconds=seconds, most_rounds=500)
+    run = SharedRun(settings, 256, 2, parameters=1_000_000, slots=2, sample_seconds=seconds)
+    choice = choose_scheme(run, most_rounds=500)
     # 32 steps of 8 samples by each of 4 workers, in 8 rounds of about 2 s; one worker needs ten of less.
     assert (choice.warning is None) == (seconds > 0.05)
     return choice.scheme, choice.why
@@ -133,6 +134,28 @@ def test_workers_that_dont_pay_are_warned_of(monkeypatch: pytest.MonkeyPatch) ->
     assert not any("One worker" in warning for warning in begun("auto", workers=3, rounds=None, epochs=4)[1].warnings)
 
 
+def test_a_scheme_that_was_asked_for_is_warned_of_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal_core.training.starting.sample_seconds", lambda recipe, spec: 1e-9)
+    for scheme in ("diloco", "synchronous"):
+        _, settings = begun(scheme, workers=3, rounds=None, epochs=4)
+        assert settings.scheme == scheme and any("One worker would take" in warning for warning in settings.warnings)
+
+
+def test_one_worker_is_counted_with_the_rounds_that_were_asked_for() -> None:
+    settings = resolved(epochs=4, batch_size=32, rounds=30)
+    known = {"parameters": 1, "slots": 2, "sample_seconds": 1e-9}
+    usual, asked = (SharedRun(settings, 256, 2, **known, asked_rounds=rounds) for rounds in (None, 30))
+    assert str(usual.warning("diloco")).startswith("One worker would take about 8 s")
+    assert str(asked.warning("diloco")).startswith("One worker would take about 24 s")
+
+
+def test_rounds_that_were_asked_for_are_kept_where_every_step_would_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal_core.training.starting.sample_seconds", lambda recipe, spec: 10.0)
+    _, settings = begun("auto", workers=2, rounds=5, batch_size=64, epochs=2)
+    assert (settings.scheme, settings.rounds, settings.batch_size) == ("local", 5, 64)
+    assert "after every step it would need 8 rounds, and 5 are asked for" in settings.reasons["scheme"]
+
+
 @pytest.mark.parametrize("scheme", [None, "auto"])
 def test_auto_says_why_and_leaves_one_worker_alone(scheme: str | None) -> None:
     _, settings = begun(scheme, workers=2)
@@ -144,8 +167,8 @@ def test_auto_says_why_and_leaves_one_worker_alone(scheme: str | None) -> None:
 
 def test_auto_takes_synchronous_steps_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shoal_core.training.starting.sample_seconds", lambda recipe, spec: 10.0)
-    store, settings = begun("auto", workers=2, rounds=None, batch_size=64, epochs=3)
-    assert (settings.scheme, settings.rounds, settings.steps_per_round) == ("synchronous", 12, 1)
+    store, settings = begun("auto", workers=2, rounds=None, batch_size=64, epochs=2)
+    assert (settings.scheme, settings.rounds, settings.steps_per_round) == ("synchronous", 8, 1)
     assert settings.reasons["scheme"].startswith("synchronous: ")
     assert settings.recipe_config["hidden"] == [8]
     assert store.exists(KEYS.descent_of(KEYS.step_graph))

@@ -353,8 +353,9 @@ def test_too_many_lost_workers_end_the_run(changes, lost, reason):
     if "lost_workers" not in changes:
         for worker in (0, 3):
             train_shard(store, RUN, 1, worker)
-    with pytest.raises(WorkersLost, match=reason):
+    with pytest.raises(WorkersLost, match=reason) as raised:
         merge_round(store, RUN, 1, lost)
+    assert ("lost_workers: go_on" in raised.value.fix) == (not changes)
     assert not store.exists(RunKeys(RUN).checkpoint(1))
 
 

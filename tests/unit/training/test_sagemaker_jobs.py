@@ -149,7 +149,8 @@ def test_the_image_is_awss_for_the_region_or_the_stacks():
 def test_a_jobs_name_is_the_runs_and_the_attempts_and_short():
     names = {job_name(JOBS, run, 1) for run in ("a" * 64, "b" * 64, "Ünder_score.run-1")}
     names |= {job_name(JOBS.model_copy(update={"stack": "other"}), "a" * 64, 1), job_name(JOBS, "a" * 64, 2)}
-    assert len(names) == 5
+    names.add(job_name(JOBS.model_copy(update={"stack": "s" * 30}), "a" * 64, 99))
+    assert len(names) == 6
     for name in names:
         problems = request_problems("sagemaker", "StopTrainingJob", {"TrainingJobName": name})
         assert len(name) <= 63 and not problems
@@ -410,6 +411,21 @@ def test_auto_takes_a_job_for_what_is_long_there_and_short_here():
     unknown = quoted(store, compute={"service": "auto", "instance": "ml.p5.48xlarge"}, training={"epochs": 1000})
     assert unknown.service == "lambda"
     assert "unknown minutes" in unknown.why
+
+
+def test_a_run_with_a_backbone_is_quoted_for_lambda():
+    store = pictures(200, 8, backbone="lite")
+    choice = quoted(store)
+    assert choice.service == "lambda" and [quote.service for quote in choice.quotes] == ["lambda"]
+    # With a recipe of its own a run doesn't use it, and may be a job.
+    other = quoted(store, recipe="cnn", compute="sagemaker")
+    assert other.service == "sagemaker" and len(other.quotes) == 2
+
+
+def test_what_lambda_would_refuse_has_no_quote(monkeypatch):
+    monkeypatch.setattr("shoal_core.training.settings.MAX_ROUNDS", 12)
+    with pytest.raises(BadConfig, match="a run has at most 12"):
+        quoted(pictures(400, 128, recipe="vgg"), training={"epochs": 1000})
 
 
 def test_auto_takes_a_job_where_lambda_would_need_too_many_rounds(monkeypatch):

@@ -84,6 +84,25 @@ def test_held_out_samples_are_replaced_with_a_warning():
     assert len(settings.warnings) == 2 and all("flatters" in warning for warning in settings.warnings)
 
 
+def test_known_anomalies_alone_cant_hold_out_a_threshold():
+    manifest = table()
+    target = manifest.spec.target.model_copy(update={"task": "anomaly"})
+    manifest = manifest.model_copy(update={"spec": manifest.spec.model_copy(update={"target": target})})
+    for normal, split in ((0, "train"), (1, "validation")):
+        counted = manifest.model_copy(update={"class_counts": {"validation": {"normal": normal, "anomalous": 1}}})
+        settings, _ = resolve_settings(DatasetConfig(recipe="autoencoder"), counted, "run")
+        assert settings.validation_split == split
+        assert any("no normal samples for validation" in told for told in settings.warnings) == (normal == 0)
+
+
+@pytest.mark.parametrize(("asked", "rounds", "each"), [(None, 6, 2), (4, 4, 3), (100, 11, 1)])
+def test_rounds_hold_the_steps_of_the_epochs(asked, rounds, each):
+    config = DatasetConfig(rounds=asked, workers=2, training=TrainingConfig(epochs=1, batch_size=24))
+    settings, _ = resolve_settings(config, table(train=256), "run")
+    assert (settings.rounds, settings.steps_per_round) == (rounds, each)
+    assert any("rounds instead of" in warning for warning in settings.warnings) == (asked == 100)
+
+
 def test_big_images_get_shorter_rounds():
     manifest = images()
     big = manifest.model_copy(update={"spec": image_spec(side=512)})

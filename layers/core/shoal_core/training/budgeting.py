@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shoal_core.data.config import BudgetConfig
+from shoal_core.data.config import BudgetConfig, DatasetConfig
 from shoal_core.data.config_types import Recipe
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
@@ -54,14 +54,38 @@ class Plan:
     why: str
 
 
-def estimate(manifest: Manifest, recipe: Recipe, epochs: int, workers: int, worker: Worker = ONE_VCPU) -> Estimate:
-    """What training a recipe takes, by the seconds of its steps, and what each of its usual rounds waits for S3.
+def planned_rounds(config: DatasetConfig, samples: int, epochs: int, workers: int) -> int:
+    """In how many rounds a run exchanges, before its network is known: what was asked for, or what is usual."""
+    batch_size = min(samples, config.training.batch_size or batch_size_for(samples))
+    steps = math.ceil(epochs * samples / batch_size)
+    if workers > 1 and config.training.scheme == "synchronous":
+        return min(steps, config.rounds or steps)  # the batch grows until steps fit
+    return min(steps, config.rounds or usual_rounds(workers, steps))
+
+
+def estimate(
+    manifest: Manifest,
+    recipe: Recipe,
+    epochs: int,
+    workers: int,
+    worker: Worker = ONE_VCPU,
+    config: DatasetConfig | None = None,
+) -> Estimate:
+    """What training a recipe takes, by the seconds of its steps, and what each of its rounds waits for S3.
 
     How large a network is, and with it what is moved, isn't known yet.
+
+    Args:
+        manifest: The data.
+        recipe: The run's.
+        epochs: The run's.
+        workers: The run's.
+        worker: What each of them has.
+        config: What was asked for, of which rounds, batch size and scheme count; the version's own when None.
     """
     samples = manifest.samples["train"]
     seconds = epochs * samples * sample_seconds(recipe, manifest.spec) * OVERHEAD / worker.speed
-    rounds = usual_rounds(workers, math.ceil(epochs * samples / batch_size_for(samples)))
+    rounds = planned_rounds(config or manifest.config, samples, epochs, workers)
     waiting = RoundCost(checkpoint=0, update=0, scoring=0)
     minutes = (seconds / workers + rounds * waiting.seconds(workers)) / 60
     billed = seconds + rounds * waiting.billed_seconds(workers)
@@ -75,6 +99,7 @@ def plan_budget(
     recipe: Recipe | None,
     epochs: int | None,
     worker: Worker = ONE_VCPU,
+    config: DatasetConfig | None = None,
 ) -> Plan:
     """The best recipe that fits, with as many epochs as fit up to its usual ones.
 
@@ -85,6 +110,7 @@ def plan_budget(
         recipe: What was asked for; None leaves it open.
         epochs: The same.
         worker: What each worker has.
+        config: As of `estimate`.
 
     Raises:
         BadConfig: Nothing fits.
@@ -93,20 +119,20 @@ def plan_budget(
     tried: list[str] = []
     for candidate in [recipe] if recipe else candidates(manifest, usual):
         wanted = epochs or epochs_for(candidate, manifest.samples["train"])
-        whole = estimate(manifest, candidate, wanted, workers, worker)
+        whole = estimate(manifest, candidate, wanted, workers, worker, config)
         if whole.fits(budget):
             return Plan(candidate, wanted, _why(candidate, wanted, whole, workers, tried))
         tried.append(f"{candidate} with {wanted} epochs would take {whole}")
         fewer = range(wanted - 1, LEAST_EPOCHS - 1, -1) if epochs is None else ()
         for count in fewer:
-            found = estimate(manifest, candidate, count, workers, worker)
+            found = estimate(manifest, candidate, count, workers, worker, config)
             if found.fits(budget):
                 return Plan(candidate, count, _why(candidate, count, found, workers, tried))
     asked = [] if budget.minutes is None else [f"{budget.minutes:g} minutes"]
     asked += [] if budget.dollars is None else [f"${budget.dollars:g}"]
     raise BadConfig(
         f"dataset.yaml: nothing can be trained within a budget of {' and '.join(asked)}: {'; '.join(tried)}.",
-        "Raise budget, lower training.epochs, use more workers for fewer minutes, or a smaller image_size.",
+        "Raise budget, or lower training.epochs, rounds or image_size; for long steps, use more workers.",
     )
 
 

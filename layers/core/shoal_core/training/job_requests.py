@@ -42,13 +42,15 @@ if __name__ == "__main__":
 """
 # What the program needs beside what AWS's PyTorch images bring; pip asks nobody where it is there already.
 _REQUIREMENTS = b"pydantic>=2.7\n"
+_STACK_LETTERS = 26
 
 
 def job_name(options: JobOptions, run_id: str, attempt: int) -> str:
     """At most 63 letters, digits and hyphens; another stack's run of the same name is another job."""
     digest = hashlib.sha256(f"{options.stack}/{run_id}".encode()).hexdigest()[:10]
     slug = re.sub(r"[^a-z0-9]+", "-", run_id.lower())[:20].strip("-")
-    return "-".join(part for part in (options.stack.lower(), slug, digest, str(attempt)) if part)
+    stack = options.stack.lower()[:_STACK_LETTERS].strip("-")
+    return "-".join(part for part in (stack, slug, digest, str(attempt)) if part)
 
 
 def job_request(

@@ -328,11 +328,10 @@ def _require_enough(
     what = f"Run {settings.run_id!r} lost workers in round {round_}, whatever was retried: {named}"
     if settings.lost_workers == "go_on":
         what += f"; the others hold {share:.0%} of the training samples, and {LEAST_SHARE:.0%} are needed"
-    raise WorkersLost(
-        f"{what}.",
-        "See `shoal logs train_shard`. Out of memory or time: lower training.batch_size, or use more rounds. To merge "
-        "what the others learnt: training.lost_workers: go_on.",
-    )
+    fix = "See `shoal logs train_shard`. Out of memory or time: lower training.batch_size, or use more rounds."
+    if settings.lost_workers != "go_on":
+        fix += " To merge what the others learnt: training.lost_workers: go_on."
+    raise WorkersLost(f"{what}.", fix)
 
 
 def _read_update(artifacts: ObjectStore, before: Checkpoint, worker: int) -> Update:

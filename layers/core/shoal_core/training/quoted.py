@@ -51,6 +51,8 @@ def quote_run(
     """
     manifest = Manifest.decode(artifacts.read(DatasetKeys(dataset, version).manifest))
     config = overridden(manifest.config, overrides)
+    if config.uses_backbone:
+        jobs = None  # its features are trained on in Lambda
     # A job's settings always resolve; on Lambda there may be too many rounds.
     elsewhere = config.compute.model_copy(update={"service": "sagemaker" if jobs else "lambda"})
     settings, _ = resolve_settings(config.model_copy(update={"compute": elsewhere}), manifest, jobs=jobs, worker=worker)
@@ -58,10 +60,12 @@ def quote_run(
     try:
         workers, fits = resolve_settings(here, manifest, worker=worker)[0].workers, True
     except BadConfig:
+        if config.compute.service == "lambda" or jobs is None:
+            raise  # the run would be refused as well
         workers, fits = most_workers(manifest, settings.batch_size), False
     return choose_compute(
         manifest,
-        config.compute,
+        config,
         jobs,
         recipe=settings.recipe,
         epochs=settings.epochs,

@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from shoal_core.data.compute_config import Compute, ComputeConfig
+from shoal_core.data.compute_config import Compute
+from shoal_core.data.config import DatasetConfig
 from shoal_core.data.config_types import Recipe
 from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
@@ -78,7 +79,7 @@ class Choice(Frozen):
 
 def choose_compute(
     manifest: Manifest,
-    compute: ComputeConfig,
+    config: DatasetConfig,
     options: JobOptions | None,
     *,
     recipe: Recipe,
@@ -94,7 +95,7 @@ def choose_compute(
 
     Args:
         manifest: The data.
-        compute: What was asked for.
+        config: What was asked for.
         options: The stack's jobs; None where it has none.
         recipe: The run's.
         epochs: The run's.
@@ -105,7 +106,7 @@ def choose_compute(
     Raises:
         BadConfig: SageMaker was asked for, and the stack has no jobs.
     """
-    here = lambda_quote(manifest, recipe, epochs, workers, worker)
+    compute, here = config.compute, lambda_quote(manifest, recipe, epochs, workers, worker, config)
     if options is None:
         if compute.service == "sagemaker":
             raise BadConfig(
@@ -136,9 +137,16 @@ def _decided(here: Quote, there: Quote, fits_lambda: bool) -> tuple[Literal["lam
     return "sagemaker", "A job is done in less than half the time."
 
 
-def lambda_quote(manifest: Manifest, recipe: Recipe, epochs: int, workers: int, worker: Worker = ONE_VCPU) -> Quote:
+def lambda_quote(
+    manifest: Manifest,
+    recipe: Recipe,
+    epochs: int,
+    workers: int,
+    worker: Worker = ONE_VCPU,
+    config: DatasetConfig | None = None,
+) -> Quote:
     """What Lambda's workers take, by measured seconds."""
-    found = estimate(manifest, recipe, epochs, workers, worker)
+    found = estimate(manifest, recipe, epochs, workers, worker, config)
     threads = f", {worker.threads} threads each" if worker.threads > 1 else ""
     how = f"{workers} Lambda worker{'s' * (workers > 1)}{threads} (speed measured)"
     return Quote(service="lambda", minutes=found.minutes, dollars=found.dollars, how=how)

@@ -155,57 +155,97 @@ def stepwise_batch(
     )
 
 
-def choose_scheme(
-    settings: TrainingSettings,
-    samples: int,
-    validation: int,
-    *,
-    parameters: int,
-    slots: int,
-    sample_seconds: float,
-    most_rounds: int,
-) -> SchemeChoice:
-    """The scheme for a run that leaves it open, and why.
-
-    Synchronous steps are those of one worker with the whole batch, whatever their number: they are chosen where
-    exchanging after every step makes the run at most a tenth longer. Else workers exchange rarely, as was planned.
+@dataclass(frozen=True)
+class SharedRun:
+    """What a run of several workers takes, by scheme and rounds.
 
     Args:
-        settings: Of the run as it would be by `asked_scheme`.
+        settings: As it would be by `asked_scheme`.
         samples: For training.
         validation: Samples that score a round.
         parameters: Numbers that the network learns.
         slots: Numbers that the optimizer keeps for each of them.
         sample_seconds: Of a step, per sample.
-        most_rounds: That a run may have.
+        asked_rounds: What dataset.yaml says of them.
     """
-    workers, rounds, rare = settings.workers, settings.rounds, settings.scheme
-    scoring = min(validation, settings.validation_samples) * sample_seconds * _SCORING
-    width, values = _BYTES[settings.compression], 4.0 * parameters * (1 + slots)
-    state = 4.0 if settings.compression == "none" else 2.0
-    velocity = 4.0 * parameters if rare == "diloco" else 0.0
-    rarely = RoundCost(values + velocity, parameters * (width + state * slots), scoring).seconds(workers)
-    each = RoundCost(values, parameters * width, scoring).seconds(workers)
-    steps = math.ceil(settings.epochs * samples / (settings.local_batch_size * workers))
-    step = sample_seconds * settings.local_batch_size
-    usual, synchronous = steps * step + rounds * rarely, steps * (step + each)
-    alone = steps * step * workers + min(_FEW_ROUNDS, rounds) * RoundCost(values, values, scoring).seconds(1)
-    warning = None
-    if alone < min(usual, synchronous):
-        warning = (
-            f"One worker would take about {alone:.0f} s for what {workers} take {min(usual, synchronous):.0f} s, with "
-            "what they exchange: use fewer workers, or fewer rounds, which costs accuracy."
+
+    settings: TrainingSettings
+    samples: int
+    validation: int
+    parameters: int
+    slots: int
+    sample_seconds: float
+    asked_rounds: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of each worker."""
+        settings = self.settings
+        return math.ceil(settings.epochs * self.samples / (settings.local_batch_size * settings.workers))
+
+    @property
+    def step(self) -> float:
+        """Seconds of one step of one of the workers."""
+        return self.sample_seconds * self.settings.local_batch_size
+
+    def round_seconds(self, workers: int, scheme: Scheme) -> float:
+        """What exchanging and scoring take in a round."""
+        scoring = min(self.validation, self.settings.validation_samples) * self.sample_seconds * _SCORING
+        values = 4.0 * self.parameters * (1 + self.slots)
+        if workers == 1:
+            return RoundCost(values, values, scoring).seconds(1)
+        width = _BYTES[self.settings.compression]
+        if scheme == "synchronous":
+            return RoundCost(values, self.parameters * width, scoring).seconds(workers)
+        state = 4.0 if self.settings.compression == "none" else 2.0
+        velocity = 4.0 * self.parameters if scheme == "diloco" else 0.0
+        update = self.parameters * (width + state * self.slots)
+        return RoundCost(values + velocity, update, scoring).seconds(workers)
+
+    def seconds(self, scheme: Scheme) -> float:
+        """What the run takes by a scheme: synchronous steps have a round each."""
+        rounds = self.steps if scheme == "synchronous" else self.settings.rounds
+        return self.steps * self.step + rounds * self.round_seconds(self.settings.workers, scheme)
+
+    def warning(self, scheme: Scheme) -> str | None:
+        """What to change where one worker would be done sooner."""
+        workers, seconds = self.settings.workers, self.seconds(scheme)
+        rounds = self.asked_rounds or min(_FEW_ROUNDS, self.settings.rounds)
+        alone = self.steps * self.step * workers + rounds * self.round_seconds(1, "local")
+        if alone >= seconds:
+            return None
+        return (
+            f"One worker would take about {alone:.0f} s for what {workers} take {seconds:.0f} s, with what they "
+            "exchange: use fewer workers, or fewer rounds, which costs accuracy."
         )
-    told = (
-        f"{workers} workers take {steps:,} steps of about {1000 * step:.3g} ms and share {4e-6 * parameters:.2g} MB of "
-        f"parameters; exchanging them and scoring takes about {rarely:.2g} s a round, {rounds * rarely / usual:.0%} of "
-        f"a run of {rounds} rounds"
+
+
+def choose_scheme(run: SharedRun, most_rounds: int) -> SchemeChoice:
+    """The scheme for a run that leaves it open, and why.
+
+    Synchronous steps are those of one worker with the whole batch, whatever their number: they are chosen where
+    exchanging after every step makes the run at most a tenth longer, and needs no more rounds than are asked for, or
+    than a run may have. Else workers exchange rarely, as was planned.
+    """
+    settings, steps = run.settings, run.steps
+    rounds, scheme = settings.rounds, settings.scheme
+    rarely, usual, synchronous = (
+        run.round_seconds(settings.workers, scheme),
+        run.seconds(scheme),
+        run.seconds("synchronous"),
     )
-    if steps > most_rounds:
-        why = f"{told}; after every step it would need {steps:,} rounds, and {most_rounds} is the most."
-        return SchemeChoice(rare, why, warning)
-    if synchronous > SLOWDOWN * usual:
+    told = (
+        f"{settings.workers} workers take {steps:,} steps of about {1000 * run.step:.3g} ms and share "
+        f"{4e-6 * run.parameters:.2g} MB of parameters; exchanging them and scoring takes about {rarely:.2g} s a "
+        f"round, {rounds * rarely / usual:.0%} of a run of {rounds} rounds"
+    )
+    limit = run.asked_rounds or most_rounds
+    if steps > limit:
+        what = "are asked for" if run.asked_rounds else "is the most"
+        why = f"{told}; after every step it would need {steps:,} rounds, and {limit} {what}."
+    elif synchronous > SLOWDOWN * usual:
         why = f"{told}; after every step the run would take {synchronous / usual:.2g} times as long."
-        return SchemeChoice(rare, why, warning)
-    why = f"{told}; after every step the run takes {synchronous / usual:.2g} times as long: no more."
-    return SchemeChoice("synchronous", why, warning)
+    else:
+        scheme = "synchronous"
+        why = f"{told}; after every step the run takes {synchronous / usual:.2g} times as long: no more."
+    return SchemeChoice(scheme, why, run.warning(scheme))

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from shoal_core.data.anomalies import NORMAL
 from shoal_core.data.canonical import canonical_json
 from shoal_core.data.config import DatasetConfig
 from shoal_core.data.config_types import (
@@ -222,7 +223,9 @@ def resolve_settings(
     if job is not None:
         most_steps = total_steps
     needed = max(usual_rounds(workers, total_steps), math.ceil(total_steps / most_steps))
-    rounds = chosen.pick("rounds", config.rounds, needed)
+    rounds = min(total_steps, chosen.pick("rounds", config.rounds, needed))
+    if config.rounds is not None and rounds < config.rounds:
+        chosen.warnings.append(f"{rounds} rounds instead of {config.rounds}: the epochs have no more steps.")
     validation_split, evaluation_split = _held_out(manifest, chosen)
     if rounds > MAX_ROUNDS:
         raise BadConfig(
@@ -230,6 +233,8 @@ def resolve_settings(
             "Lower training.epochs, use more workers or a smaller image_size, or train on later with warm_start.",
         )
     steps_per_round = math.ceil(total_steps / rounds)
+    if config.rounds is None:
+        rounds = math.ceil(total_steps / steps_per_round)
     if steps_per_round > _SLOW_ROUND * most_steps:
         chosen.warnings.append(
             f"A round of {steps_per_round:,} steps may take each worker several attempts of 15 minutes, nine at most: "
@@ -316,7 +321,7 @@ def _recipe(config: DatasetConfig, manifest: Manifest, worker: Worker, chosen: _
     epochs = epochs_for(asked or suggested, manifest.samples["train"])
     if config.budget is not None:
         workers = min(config.workers or _DEFAULT_WORKERS, len(manifest.train))
-        plan = plan_budget(manifest, config.budget, workers, asked, config.training.epochs, worker)
+        plan = plan_budget(manifest, config.budget, workers, asked, config.training.epochs, worker, config)
         suggested, epochs = plan.recipe, plan.epochs
         chosen.reasons["budget"] = plan.why
     recipe = chosen.pick("recipe", asked, suggested)
@@ -353,14 +358,14 @@ def _job(
         return None
     if config.training.script is not None and config.finds_anomalies:
         raise BadConfig("dataset.yaml: training.script doesn't go with task anomaly.", "Use recipe autoencoder.")
-    if config.backbone is not None:
+    if config.uses_backbone:
         if config.compute.service == "sagemaker":
             raise BadConfig("dataset.yaml: compute: sagemaker doesn't go with a backbone.", "Use compute: lambda.")
         chosen.reasons["compute"] = "Features of a backbone are cached, and trained on in Lambda."
         return None
     choice = choose_compute(
         manifest,
-        config.compute,
+        config,
         options,
         recipe=recipe,
         epochs=epochs,
@@ -386,10 +391,13 @@ def _workers(config: DatasetConfig, shards: int, batch_size: int, chosen: _Choic
 def _held_out(manifest: Manifest, chosen: _Choices) -> tuple[Split, Split]:
     """The splits that score rounds and the final model."""
     validation: Split = "validation"
-    if not manifest.validation:
+    counts = manifest.class_counts.get("validation")
+    only_anomalies = manifest.spec.target.task == "anomaly" and counts is not None and not counts.get(NORMAL)
+    if not manifest.validation or only_anomalies:
         validation = "train"
+        lacking = "normal samples for validation" if manifest.validation else "validation samples"
         chosen.warnings.append(
-            "There are no validation samples: rounds are scored on the training samples, which flatters them."
+            f"There are no {lacking}: rounds are scored on the training samples, which flatters them."
         )
     evaluation: Split = "test"
     if not manifest.test:

@@ -31,7 +31,7 @@ from shoal_core.training.networks.loading import OwnNetwork, own_network
 from shoal_core.training.recipes import sample_seconds
 from shoal_core.training.requests import run_config
 from shoal_core.training.rounds import read_manifest, read_settings
-from shoal_core.training.schemes import choose_scheme
+from shoal_core.training.schemes import SharedRun, choose_scheme
 from shoal_core.training.settings import MAX_ROUNDS, TrainingSettings, resolve_settings
 from shoal_core.training.signatures import signature_of
 from shoal_core.training.states import RoundState, last_round
@@ -160,18 +160,21 @@ def _shared(
     more_seconds: float,
     worker: Worker,
 ) -> TrainingSettings:
-    """The settings with the scheme that suits the network, where the run leaves it open and has several workers."""
-    if config.training.scheme not in (None, "auto") or settings.workers == 1:
+    """The settings with the scheme that suits the network where the run leaves it open, and whether workers pay."""
+    if settings.workers == 1:
         return settings
-    choice = choose_scheme(
+    shared = SharedRun(
         settings,
-        manifest.samples["train"],
-        manifest.samples[settings.validation_split],
+        samples=manifest.samples["train"],
+        validation=manifest.samples[settings.validation_split],
         parameters=sum(forward.initial[name].size for name in forward.parameters),
         slots=len(optimizer.slots),
         sample_seconds=(sample_seconds(settings.recipe, manifest.spec) + more_seconds) / worker.speed,
-        most_rounds=MAX_ROUNDS,
+        asked_rounds=config.rounds,
     )
+    if config.training.scheme not in (None, "auto"):
+        return _warned(config, settings, shared.warning(settings.scheme))
+    choice = choose_scheme(shared, MAX_ROUNDS)
     if choice.scheme != settings.scheme:
         training = config.training.model_copy(update={"scheme": choice.scheme})
         # Lambda it is, since there are several workers.
@@ -181,15 +184,20 @@ def _shared(
         reasons = {**resolved.reasons, **settings.reasons}
         warnings = tuple(dict.fromkeys((*resolved.warnings, *settings.warnings)))
         settings = resolved.model_copy(update={**kept, "reasons": reasons, "warnings": warnings})
-    # Whoever didn't ask for so many workers has nothing to change.
-    told = [choice.warning] if choice.warning and config.workers is not None else []
-    return settings.model_copy(
+    settings = settings.model_copy(
         update={
             "reasons": {**settings.reasons, "scheme": f"{choice.scheme}: {choice.why}"},
-            "warnings": (*settings.warnings, *told),
             "inferred": (*settings.inferred, "training.scheme"),
         }
     )
+    return _warned(config, settings, choice.warning)
+
+
+def _warned(config: DatasetConfig, settings: TrainingSettings, warning: str | None) -> TrainingSettings:
+    # Whoever didn't ask for so many workers has nothing to change.
+    if warning is None or config.workers is None:
+        return settings
+    return settings.model_copy(update={"warnings": (*settings.warnings, warning)})
 
 
 def _initial_checkpoint(run_id: str, forward: ForwardGraph, optimizer: Optimizer) -> Checkpoint:

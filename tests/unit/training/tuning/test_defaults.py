@@ -15,7 +15,7 @@ from shoal_core.training.signatures import signature_of
 from shoal_core.training.tuning.defaults import default_space
 from shoal_core.training.tuning.records import overrides_of
 from shoal_core.training.tuning.sampling import Sampler
-from shoal_core.training.tuning.space import check_space
+from shoal_core.training.tuning.space import check_space, parse_space
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import (
     blobs,
@@ -59,6 +59,31 @@ def test_a_default_space_fits_its_data(kind: str) -> None:
     assert tried == recipes
 
 
+def test_what_is_tried_lies_around_what_a_recipe_would_take() -> None:
+    spec, make, _ = DATA["table"]
+    asked = DatasetConfig(training=TrainingConfig(batch_size=8192))
+    manifest = commit(MemoryStore(), spec, {"train": make(9000)}, 5000, asked)
+    space = default_space(manifest, asked).document()
+    check_space(parse_space(space), asked)
+    assert space["training.batch_size"] == {"choice": [4096, 8192]}
+    usual = {
+        recipe: resolve_settings(overridden(asked, {"recipe": recipe}), manifest)[0] for recipe in space["recipes"]
+    }
+    for recipe, varied in space["recipes"].items():
+        low, high = varied["training.weight_decay"]["log_uniform"]
+        decay = usual[recipe].optimizer_config.get("weight_decay")
+        assert decay is None or low <= decay <= high
+    assert space["recipes"]["linear"]["training.weight_decay"] == {"log_uniform": [1e-7, 1e-3]}
+
+
+def test_a_script_is_nothing_that_a_trial_trains() -> None:
+    asked = DatasetConfig(training=TrainingConfig(script="mine/train.py"), compute="sagemaker")
+    spec, make, _ = DATA["table"]
+    manifest = commit(MemoryStore(), spec, {"train": make(96)}, config=asked)
+    settings, _ = resolve_settings(overridden(asked, overrides_of({})), manifest)
+    assert settings.job is None and settings.recipe == "mlp"
+
+
 def test_what_dataset_yaml_says_stays() -> None:
     spec, make, _ = DATA["table"]
     asked = DatasetConfig(
@@ -69,7 +94,11 @@ def test_what_dataset_yaml_says_stays() -> None:
     )
     manifest = commit(MemoryStore(), spec, {"train": make(96)}, config=asked)
     assert default_space(manifest, asked).document() == {
-        "recipes": {"mlp": {"training.learning_rate": {"log_uniform": [0.1, 2.5]}}},
+        "recipes": {
+            "mlp": {
+                "training.learning_rate": {"log_uniform": [0.1, 2.5]},
+                "training.weight_decay": {"log_uniform": [0.1, 1.0]},
+            }
+        },
         "training.batch_size": {"choice": [5, 10, 20]},
-        "training.weight_decay": {"log_uniform": [0.0001, 0.1]},
     }

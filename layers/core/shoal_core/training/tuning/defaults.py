@@ -16,11 +16,13 @@ from shoal_core.training.recipes import (
     optimizer_for,
     require_recipe,
     suggest_recipe,
+    weight_decay_for,
 )
+from shoal_core.training.schemes import MAX_BATCH_SIZE
 from shoal_core.training.tuning.space import Space, parse_space
 
 # How far from the usual value: times and parts of it.
-_RATE_SPAN = 5.0
+_RATE_SPAN, _DECAY_SPAN = 5.0, 10.0
 _DECAYS: dict[Optimizer, tuple[float, float]] = {
     # Shrinking the weights apart from the gradient takes larger numbers than adding to it.
     "adamw": (1e-4, 1e-1),
@@ -55,11 +57,9 @@ def default_space(manifest: Manifest, config: DatasetConfig) -> Space:
         manifest: The dataset version.
         config: Its dataset.yaml.
     """
-    optimizer = config.training.optimizer or optimizer_for(suggest_recipe(manifest)[0], manifest.spec)
     document: dict[str, Any] = {
-        "recipes": {recipe: _of_recipe(recipe, config, optimizer) for recipe in fitting_recipes(manifest, config)},
+        "recipes": {recipe: _of_recipe(recipe, manifest, config) for recipe in fitting_recipes(manifest, config)},
         "training.batch_size": {"choice": _batch_sizes(manifest, config)},
-        "training.weight_decay": {"log_uniform": list(_DECAYS[optimizer])},
     }
     usual_loss = config.training.loss in (None, "cross_entropy") and config.training.label_smoothing is None
     if manifest.spec.target.task == "classification" and usual_loss:
@@ -69,12 +69,12 @@ def default_space(manifest: Manifest, config: DatasetConfig) -> Space:
     return parse_space(document)
 
 
-def fitting_recipes(manifest: Manifest, config: DatasetConfig) -> list[str]:
+def fitting_recipes(manifest: Manifest, config: DatasetConfig) -> list[Recipe]:
     """What dataset.yaml says, or the recipes that suit the data and take about the time of the usual one."""
     if config.uses_backbone:
         return ["transfer"]
-    if config.recipe not in (None, "auto"):
-        return [str(config.recipe)]
+    if config.recipe is not None and config.recipe != "auto":
+        return [config.recipe]
     usual, _ = suggest_recipe(manifest)
     spec = manifest.spec
     wanted: list[Recipe] = [usual]
@@ -100,18 +100,26 @@ def _fits(recipe: Recipe, spec: PreprocessingSpec) -> bool:
     return True
 
 
-def _of_recipe(recipe: str, config: DatasetConfig, optimizer: Optimizer) -> dict[str, Any]:
-    usual = config.training.learning_rate or learning_rate_for(recipe, optimizer)  # type: ignore[arg-type]
-    rates = {"log_uniform": [float(f"{usual / _RATE_SPAN:.4g}"), float(f"{min(10, usual * _RATE_SPAN):.4g}")]}
+def _of_recipe(recipe: Recipe, manifest: Manifest, config: DatasetConfig) -> dict[str, Any]:
+    training, samples = config.training, manifest.samples["train"]
+    optimizer = training.optimizer or optimizer_for(recipe, manifest.spec)
+    rates = _around(training.learning_rate or learning_rate_for(recipe, optimizer), _RATE_SPAN, most=10.0)
+    usual = training.weight_decay or weight_decay_for(recipe, manifest.spec, optimizer, samples)
+    decays = _around(usual, _DECAY_SPAN, most=1.0) if usual else {"log_uniform": list(_DECAYS[optimizer])}
     # What dataset.yaml says of a network is said of the one recipe that it names.
     network = {} if config.network else _NETWORKS.get(recipe, {})
-    return {"training.learning_rate": rates} | {name: {"choice": values} for name, values in network.items()}
+    varied = {"training.learning_rate": rates, "training.weight_decay": decays}
+    return varied | {name: {"choice": values} for name, values in network.items()}
+
+
+def _around(usual: float, span: float, most: float) -> dict[str, Any]:
+    return {"log_uniform": [float(f"{usual / span:.4g}"), float(f"{min(most, usual * span):.4g}")]}
 
 
 def _batch_sizes(manifest: Manifest, config: DatasetConfig) -> list[int]:
     samples = manifest.samples["train"]
     usual = config.training.batch_size or batch_size_for(samples)
-    sizes = (max(_LEAST_BATCH, usual // 2), usual, usual * 2)
+    sizes = (max(_LEAST_BATCH, usual // 2), usual, min(MAX_BATCH_SIZE, usual * 2))
     return sorted({min(samples, size) for size in sizes})
 
 

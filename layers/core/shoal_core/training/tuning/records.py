@@ -185,8 +185,8 @@ class LaneJob(Frozen):
 
 
 def overrides_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial's run lays over dataset.yaml: what it varies; one worker of a lane, and a fresh start."""
-    overrides = nested({"training.warm_start": False, **values})
+    """What a trial's run lays over dataset.yaml: what it varies; one worker of a lane, a fresh start, and a recipe."""
+    overrides = nested({"training.warm_start": False, "training.script": None, **values})
     return overrides | {"workers": 1, "budget": None, "compute": "lambda"}
 
 
