@@ -20,6 +20,7 @@ from shoal.errors import BatchFailed, NotFound, ServiceFailed, WaitTimedOut
 from shoal.uploads import Placed, Upload, Uploader
 
 APPEAR_SECONDS = 60.0
+LONGEST_CELL = 64 * 1024**2
 STAGES = ("Plan Batch", "Predict Batch", "Commit Batch")
 
 
@@ -165,7 +166,7 @@ class BatchJob:
         """
         for part in self.manifest()["parts"]:
             with self._fetched(part) as path:
-                yield from read_records(path)
+                yield from read_records(path, part.get("delimiter") or None, part.get("quote") or '"')
 
     @contextmanager
     def _fetched(self, part: dict[str, Any]) -> Iterator[Path]:
@@ -186,8 +187,14 @@ def _timed_out(job: BatchJob, timeout: float) -> WaitTimedOut:
     return WaitTimedOut(job, timeout, "Job", "shoal batch show")
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of one output file, told by its name."""
+def read_records(path: Path, delimiter: str | None = None, quote: str = '"') -> Iterator[dict[str, Any]]:
+    """The records of one output file, told by its name.
+
+    Args:
+        path: The file.
+        delimiter: How the cells of CSV are divided; None finds it in the header.
+        quote: The character around cells that need one.
+    """
     name = path.name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith(".parquet"):
         import duckdb  # a tenth of a second, which only these need
@@ -202,9 +209,23 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         if name.endswith(".json"):
             yield from json.load(file)
         elif name.endswith((".csv", ".tsv")):
-            yield from csv.DictReader(file, delimiter=_delimiter(path))
+            yield from _csv_records(csv.DictReader(file, delimiter=delimiter or _delimiter(path), quotechar=quote))
         else:
             yield from (json.loads(line) for line in file if line.strip())
+
+
+def _csv_records(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    while True:
+        # A vector is JSON in one cell. The limit is the whole process's, so it is raised for a row at a time.
+        limit = csv.field_size_limit()
+        csv.field_size_limit(max(limit, LONGEST_CELL))
+        try:
+            row = next(rows, None)
+        finally:
+            csv.field_size_limit(limit)
+        if row is None:
+            return
+        yield row
 
 
 @contextmanager

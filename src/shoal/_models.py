@@ -203,7 +203,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() == ".csv":
         return _csv_rows(text, path)
     if path.suffix.lower() == ".jsonl":
-        return [row for line in text.splitlines() if line.strip() for row in parse_rows(line, str(path))]
+        return parse_lines(text, str(path))
     return parse_rows(text, str(path))
 
 
@@ -221,6 +221,11 @@ def _csv_rows(text: str, path: Path) -> list[dict[str, Any]]:
             )
         rows.append({column: value or None for column, value in zip(header, values, strict=True)})
     return rows
+
+
+def parse_lines(text: str, where: str) -> list[dict[str, Any]]:
+    """Rows of JSON Lines. Texts may hold other characters that Unicode calls line breaks."""
+    return [row for line in text.split("\n") if line.strip() for row in parse_rows(line, where)]
 
 
 def parse_rows(text: str, where: str = "the JSON") -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import webbrowser
 from pathlib import Path
@@ -211,9 +212,12 @@ def _required(version: int | None) -> int:
 
 def _percent(text: str) -> float:
     try:
-        return float(text.strip().removesuffix("%"))
-    except ValueError as error:
-        raise BadRequest(f"{text!r} isn't a percentage.", "Write a number, such as 5 or 0.5%.") from error
+        number_ = float(text.strip().removesuffix("%"))
+    except ValueError:
+        number_ = math.nan
+    if not math.isfinite(number_):
+        raise BadRequest(f"{text!r} isn't a percentage.", "Write a number, such as 5 or 0.5%.")
+    return number_
 
 
 def _seconds(text: str) -> int:

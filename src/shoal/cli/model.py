@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from shoal._models import Model, Prediction, parse_rows, read_rows
+from shoal._models import Model, Prediction, parse_lines, parse_rows, read_rows
 from shoal.cli.importing import write_origin
 from shoal.cli.output import Output, common, headline, number
 from shoal.client import connect
@@ -184,8 +184,7 @@ def _stdin() -> list[tuple[str, Any]]:
     except UnicodeDecodeError as error:
         raise BadRequest("stdin holds JSON that isn't UTF-8.", "Send UTF-8 text.") from error
     except ValueError:  # several documents: JSON Lines
-        rows = [row for line in lines.splitlines() if line.strip() for row in parse_rows(line, "stdin")]
-        return _numbered("stdin", rows)
+        return _numbered("stdin", parse_lines(lines, "stdin"))
 
 
 def _numbered(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, Any]]:

@@ -130,7 +130,8 @@ def _prediction(prediction: dict[str, Any]) -> str:
     if "labels" in prediction:
         return " + ".join(prediction["labels"]) or "(none)"
     if "label" in prediction:
-        return f"{prediction['label']} {prediction['probability']:.1%}"
+        label, probability = prediction["label"], prediction.get("probability")
+        return ("(none)" if label is None else str(label)) + ("" if probability is None else f" {probability:.1%}")
     if "anomalous" in prediction:
         return f"{'anomalous' if prediction['anomalous'] else 'normal'} {prediction['score']}"
     return str(prediction.get("value"))

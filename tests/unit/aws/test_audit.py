@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from shoal_core.aws import table as table_module
 from shoal_core.aws.audit import Audit
-from shoal_core.aws.table import document, encode
+from shoal_core.aws.table import document, encode, update_arguments
 from shoal_core.registry.audit import verify
 from tests.support.aws import stack
 from tests.unit.aws.test_catalog import OneAtATime
@@ -54,3 +55,17 @@ def test_a_change_in_the_table_shows(audit: Audit) -> None:
     table = table_module.Table()
     table_module.client("dynamodb").put_item(TableName=table.name, Item=encode(item))
     assert verify(audit.entries()).broken_at == 2
+
+
+def test_an_entry_and_what_it_tells_of_are_one_transaction(audit: Audit) -> None:
+    def step(seen: int) -> dict[str, Any]:
+        values = {":seen": seen, ":next": seen + 1}
+        condition = "revision = :seen" if seen else "attribute_not_exists(revision) AND :seen = :seen"
+        return update_arguments("MODEL#m", "MODEL", "SET revision = :next", values, condition)
+
+    assert audit.record_with([step(0)], "alias.moved", "m/staging", "root")
+    assert not audit.record_with([step(0)], "alias.moved", "m/staging", "root")
+    assert [entry.subject for entry in audit.entries()] == ["m/staging"]
+    assert audit.record_with([step(1)], "alias.moved", "m/other", "root")
+    assert verify(audit.entries()).entries == 2
+    assert table_module.Table().get("MODEL#m", "MODEL") == {"pk": "MODEL#m", "sk": "MODEL", "revision": 2}

@@ -103,6 +103,7 @@ def test_forms_that_issuers_have(claims: dict[str, Any], local: LocalIssuer, iss
         ({"iss": "https://somebody.else"}, "[Ii]ssuer"),
         ({"iss": None}, "iss"),
         ({"aud": "another-api"}, "it is for"),
+        ({"aud": "other shoal-api", "azp": "app"}, "it is for"),
         ({"aud": None}, "it is for"),
         ({"aud": ["shoal-api", "other"]}, "no azp"),
         ({"azp": 7}, "azp isn't a text"),

@@ -108,3 +108,13 @@ def test_letters_are_sent_received_shown_and_deleted(cloud):
     queue.delete(handles)
     queue.show([])
     assert Queue(url).receive(0, 0) == []
+
+
+def test_a_letter_may_hold_any_character(cloud):
+    url = made_queue("letters")
+    bodies: list[str] = []
+    queue = DeadLetterQueue(url)
+    queue.send_bodies = bodies.extend  # type: ignore[method-assign]
+    queue.send([letter(1).model_copy(update={"key": "\uffff", "reason": "é"})])
+    assert bodies[0].isascii()
+    assert DeadLetter.model_validate_json(bodies[0]).key == "\uffff"

@@ -105,7 +105,8 @@ def test_references_get_the_texts_of_the_very_samples(folders: Path, tmp_path: P
 def test_accuracy_with_more_workers_stands_beside_that_with_one(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(workers.SETS, "opinions", opinions(folders, 800))
     monkeypatch.setattr(workers, "WORKERS", (1, 2))
-    rows, found = workers.workers_rows(EFFORT, 1, ["opinions"])
+    rows, found = workers.workers_rows(EFFORT, {"opinions": [0]}, ", tried")
+    assert rows[0].name.endswith(", tried: W = 2 beside W = 1")
     assert [cell["settings"]["workers"] for cell in found] == [1, 2]
     beside, lost = rows
     assert beside.peer == pytest.approx(100 * found[0]["score"])

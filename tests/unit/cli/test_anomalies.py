@@ -20,6 +20,14 @@ def test_an_answer_says_which_it_is_and_by_how_much(anomalous, score, told):
     assert _prediction({"score": 0.5, "anomalous": anomalous}) == f"{told.partition(',')[0]} 0.5"
 
 
+@pytest.mark.parametrize(
+    ("label", "probability", "told"),
+    [("a", 0.25, "a 25.0%"), ("a", None, "a"), (None, None, "(none)"), (None, 0.5, "(none) 50.0%")],
+)
+def test_an_answer_without_a_label_or_a_probability_is_shown(label, probability, told):
+    assert _prediction({"label": label, "probability": probability}) == told
+
+
 def test_progress_tells_loss_and_area_where_nothing_can_be_right():
     validation = {"loss": 0.25, "threshold": 0.6, "roc_auc": 0.9, "pr_auc": 0.8}
     run = Run(None, {"run_id": "r", "progress": {"round": 1, "rounds": 2, "validation": validation}})

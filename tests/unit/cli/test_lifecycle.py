@@ -69,6 +69,8 @@ def test_a_canary_is_asked_for_in_words(cloud, api):
         ("canary", "digits", "2", "--max-latency", "fast"),
         ("ab", "digits", "1", "2", "--weights", "1"),
         ("ab", "digits", "1", "1"),
+        ("ab", "digits", "1", "2", "--weights", "nan,1"),
+        ("canary", "digits", "2", "--steps", "inf"),
         ("shadow", "digits"),
         ("card", "digits@x"),
     ],

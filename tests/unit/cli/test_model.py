@@ -33,6 +33,7 @@ def test_images_are_predicted_in_order(cloud, api, tmp_path):
         ('[{"a": 1}, {"a": 2}]', None, [{"a": 1}, {"a": 2}]),
         ("-", b' {"a": 1}', [{"a": 1}]),
         ("-", b'{"a": 1}\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
+        ("-", '{"a": "x\u2028y"}\r\n{"a": "x\x85y"}\n'.encode(), [{"a": "x\u2028y"}, {"a": "x\x85y"}]),
     ],
 )
 def test_json_is_predicted(cloud, api, argument, stdin, rows):

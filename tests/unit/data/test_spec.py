@@ -127,3 +127,10 @@ def test_classes_are_sorted_naturally():
     assert sort_naturally(["10", "9", "1"]) == ["1", "9", "10"]
     assert sort_naturally(["-1", "0.5", "-2", "1"]) == ["-2", "-1", "0.5", "1"]
     assert sort_naturally(["img10", "img9", "b", "a", "nan", "²"]) == ["a", "b", "img9", "img10", "nan", "²"]
+
+
+def test_long_names_of_unknown_columns_are_shortened():
+    with pytest.raises(BadTable) as caught:
+        TABLE.encode_rows([{letter * 100_000: 1 for letter in "abcdef"}])
+    assert "has unknown columns: 'aaa" in caught.value.reason
+    assert len(str(caught.value)) < 2000

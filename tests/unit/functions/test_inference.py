@@ -9,11 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
+from shoal_core.aws.inference_routes import predictions_response
+from shoal_core.errors import BadRequest
+from shoal_core.serving.inference import infer
+from shoal_core.serving.sessions import ServedModel, session_of
 from tests.support.aws import ROOT, invoke
 from tests.support.pipeline import http_event
 from tests.unit.functions.conftest import Trained
+from tests.unit.serving.pipelines.models import TENSORS, model
 
 HELD_OUT = sorted((ROOT / "examples/digits/held-out").glob("*.png"))
 JSON = {"content-type": "application/json"}
@@ -110,3 +116,35 @@ def test_a_wrong_tensor_is_named(trained: Trained) -> None:
     answer = call("POST", "/v2/models/digits/infer", json.dumps({"inputs": [tensor(array, data=array.tolist())]}))
     assert answer["statusCode"] == 400
     assert "has shape [1, 1, 8, 9]; the model takes [-1, 1, 8, 8]" in json.loads(answer["body"])["error"]
+
+
+def test_tensors_that_dont_go_together_are_the_requests_fault() -> None:
+    shapes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", name]) for name in "aby"]
+    graph = model([helper.make_node("Add", ["a", "b"], ["y"])], shapes[:2], shapes[2:], {})
+    served = ServedModel("add", 1, TENSORS, session_of(graph, 1769), len(graph))
+    tensors = [
+        {"name": name, "datatype": "FP32", "shape": [1, size], "data": [1] * size}
+        for name, size in (("a", 2), ("b", 3))
+    ]
+    with pytest.raises(BadRequest, match="Model 'add' can't answer"):
+        infer(served, json.dumps({"inputs": tensors}).encode(), None)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "line"),
+    [
+        ({"label": "a", "probability": 0.5}, "a,0.5"),
+        ({"label": None, "probability": None}, ","),
+        ({"labels": ["a", "b"]}, "a,b"),
+        ({"labels": []}, '""'),
+        ({"value": 2.5}, "2.5"),
+        ({"value": None}, '""'),
+        ({"score": 0.5, "anomalous": True}, "0.5,true"),
+        ({"score": None, "anomalous": False}, ",false"),
+    ],
+)
+def test_each_prediction_is_a_line_of_csv(prediction: dict[str, Any], line: str) -> None:
+    for accept in ("text/csv", "Text/CSV; charset=utf-8", "text/csv,application/json;q=0.5"):
+        answer = predictions_response({"predictions": [prediction] * 2}, accept)
+        assert (answer.content_type, answer.body) == ("text/csv; charset=utf-8", f"{line}\n" * 2)
+    assert predictions_response({"predictions": []}, "application/json,text/csv").content_type == "application/json"

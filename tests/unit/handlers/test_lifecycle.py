@@ -286,3 +286,85 @@ def test_requests_are_measured_by_version(birds: list[dict[str, Any]], capsys: A
     assert (line["function_name"], line["model"], line["version"]) == ("predict", MODEL, "1")
     assert (line["Requests"], line["Errors"]) == ([1.0], [0.0])
     assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Shoal"
+
+
+def moves(alias: str) -> list[dict[str, Any]]:
+    return [entry["details"] for entry in audit() if entry["subject"] == f"{MODEL}/{alias}"]
+
+
+def test_a_rollback_that_ends_a_split_or_a_canary_is_audited(birds: list[dict[str, Any]]) -> None:
+    ask("POST", f"/models/{MODEL}/ab", {"weights": {"1": 1, "2": 1}})
+    ask("POST", f"/models/{MODEL}/aliases/production", {})
+    assert moves("production")[-1] == {"before": 1, "version": 1, "ab_ended": [1, 2]}
+    ask("POST", f"/models/{MODEL}/canary", {"version": 2, "steps": [10, 100]})
+    ask("POST", f"/models/{MODEL}/aliases/production", {"version": 1})
+    assert moves("production")[-1] == {"before": 2, "version": 1, "canary_ended": 2}
+    told_ = len(moves("production"))
+    ask("POST", f"/models/{MODEL}/aliases/production", {"version": 1})
+    assert len(moves("production")) == told_
+
+
+def test_a_change_and_its_audit_entry_are_there_together_or_not_at_all(
+    birds: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shoal_core.aws import audit as module
+    from shoal_core.errors import Unavailable
+
+    def away() -> str:
+        raise Unavailable("The audit record is away.", "Try again.")
+
+    path = f"/models/{MODEL}/aliases/fresh"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "now", away)
+        assert ask("POST", path, {"version": 2})[0] == 503
+    assert "fresh" not in ask("GET", f"/models/{MODEL}")[1]["aliases"]
+    assert moves("fresh") == []
+    assert ask("POST", path, {"version": 2})[1]["before"] is None
+    assert ask("POST", path, {"version": 2})[0] == 200
+    assert moves("fresh") == [{"before": None, "version": 2}]
+    ask("DELETE", path)
+    assert moves("fresh")[1:] == [{"before": 2, "version": None}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("ab", {"weights": {"1": float("nan"), "2": 1}}),
+        ("ab", {"weights": {"1": 1e308, "2": 1e308}}),
+        ("canary", {"version": 2, "steps": [float("nan"), 100]}),
+        ("canary", {"version": 2, "steps": [float("inf")]}),
+        ("canary", {"version": 2, "steps": [1e308, 100]}),
+        ("canary", {"version": 2, "max_slowdown": float("inf")}),
+    ],
+)
+def test_numbers_without_end_are_refused(birds: list[dict[str, Any]], path: str, body: dict[str, Any]) -> None:
+    assert ask("POST", f"/models/{MODEL}/{path}", body)[0] == 400
+    assert not ask("GET", f"/models/{MODEL}/traffic")[1]["split"]
+
+
+def test_a_canary_that_cant_be_reviewed_holds_up_no_other(birds: list[dict[str, Any]]) -> None:
+    from shoal_core.aws.canaries import Canaries
+    from shoal_core.errors import Conflict
+    from shoal_core.registry.routing import Aliases
+
+    class TwoModels:
+        def __init__(self) -> None:
+            self.cleared: list[str] = []
+
+        def models_with_canary(self) -> list[str]:
+            return ["busy", "over"]
+
+        def aliases(self, model: str) -> Aliases:
+            if model == "busy":
+                raise Conflict("Others move its aliases right now.")
+            return Aliases(1)
+
+        def clear_canary_mark(self, model: str, revision: int) -> None:
+            self.cleared.append(model)
+
+    catalog: Any = TwoModels()
+    with pytest.raises(ExceptionGroup, match="'busy': Others move its aliases right now") as caught:
+        Canaries(catalog).review(datetime.now(UTC))
+    assert catalog.cleared == ["over"]
+    (error,) = caught.value.exceptions
+    assert isinstance(error, Conflict)

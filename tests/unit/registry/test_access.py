@@ -9,6 +9,7 @@ import pytest
 
 from shoal_core.errors import BadRequest, NotPermitted
 from shoal_core.registry.access import (
+    HEALTH,
     Caller,
     TokenView,
     TokenWish,
@@ -137,7 +138,10 @@ def test_a_wrong_wish_is_named(changes: dict[str, object], reason: str) -> None:
         ("POST", "/models/digits/predict", "predict:digits"),
         ("POST", "/v2/models/digits/infer", "predict:digits"),
         ("GET", "/v2/models/digits/versions/1/ready", "predict:digits"),
-        ("GET", "/v2/health/live", "read"),
+        ("GET", "/v2", HEALTH),
+        ("GET", "/v2/health/live", HEALTH),
+        ("GET", "/v2/health/ready", HEALTH),
+        ("GET", "/v2/models", "read"),
         ("POST", "/datasets/digits/replay", "data:write"),
         ("POST", "/datasets/digits/runs", "data:write"),
         ("PUT", "/runs/x/workers", "data:write"),
@@ -167,6 +171,11 @@ def test_what_a_request_needs(method: str, path: str, scope: str | None) -> None
         (["read"], "admin", False),
         (["read"], "data:write", False),
         (["data:write"], "read", False),
+        (["predict:digits"], HEALTH, True),
+        (["predict:*"], HEALTH, True),
+        (["read"], HEALTH, True),
+        (["admin"], HEALTH, True),
+        (["data:write"], HEALTH, False),
         ([], None, True),
         ([], "read", False),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -116,14 +117,36 @@ def test_promoting_ends_what_shared_the_traffic_and_remembers_what_served():
     assert canary([100]).production == 2
 
 
-@pytest.mark.parametrize("percents", [[], [5, 25], [25, 5, 100], [0, 100], [5, 5, 100], [5, 101], list(range(1, 101))])
+@pytest.mark.parametrize(
+    "percents",
+    [
+        [],
+        [5, 25],
+        [25, 5, 100],
+        [0, 100],
+        [5, 5, 100],
+        [5, 101],
+        list(range(1, 101)),
+        [math.nan, 100],
+        [math.inf],
+        [1e308, 100],
+    ],
+)
 def test_steps_that_dont_grow_to_a_hundred_are_refused(percents):
     with pytest.raises(BadRequest, match="steps"):
         canary(percents)
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(max_errors=1), Limits(max_slowdown=0.5), Limits(max_latency_ms=0), Limits(min_requests=-1)]
+    "limits",
+    [
+        Limits(max_errors=1),
+        Limits(max_slowdown=0.5),
+        Limits(max_slowdown=math.inf),
+        Limits(max_latency_ms=0),
+        Limits(max_latency_ms=math.inf),
+        Limits(min_requests=-1),
+    ],
 )
 def test_limits_out_of_bounds_are_refused(limits):
     with pytest.raises(BadRequest, match="limit"):
@@ -143,7 +166,18 @@ def test_two_experiments_at_once_are_refused():
         start_canary(Aliases(1), 2, [5, 100], 0, Limits(), MOMENT)
 
 
-@pytest.mark.parametrize("asked", [{}, {1: 1}, {1: 1, 2: 0}, {1: 1, 2: -1}, dict.fromkeys(range(1, 12), 1)])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {1: 1},
+        {1: 1, 2: 0},
+        {1: 1, 2: -1},
+        dict.fromkeys(range(1, 12), 1),
+        {1: math.nan, 2: 1},
+        {1: 1e308, 2: 1e308},
+    ],
+)
 def test_weights_that_cant_be_are_refused(asked):
     with pytest.raises(BadRequest, match="weights"):
         start_split(Aliases(1), asked)
@@ -168,3 +202,12 @@ def test_a_shadow_is_asked_for_its_share():
     asked = [state.shadowed("m", key) for key in KEYS]
     assert asked.count(2) / len(KEYS) == pytest.approx(0.3, abs=0.03)
     assert state.all() == {"production": 1, "shadow": 2}
+
+
+def test_a_model_has_at_most_fifty_aliases_of_its_own():
+    full = dataclasses.replace(Aliases(1), named={"candidate": 2, **{f"a{number}": 1 for number in range(50)}})
+    with pytest.raises(BadRequest, match="has 50 aliases, so 'one-more'"):
+        full.with_named("one-more", 1)
+    assert full.with_named("a7", 2).version_of("a7") == 2
+    assert full.with_named("candidate", 3).version_of("candidate") == 3
+    assert full.with_named("a7", None).with_named("one-more", 1).version_of("one-more") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -36,13 +37,15 @@ def client(cloud: dict[str, str], tmp_path: Path) -> shoal.Client:
     return shoal.connect()
 
 
-def finish(api: FakeApi, job: str, parts: dict[str, bytes], joined: str | None = None) -> None:
+def finish(
+    api: FakeApi, job: str, parts: dict[str, bytes], joined: str | None = None, style: dict[str, str] | None = None
+) -> None:
     """The job's output, as commit_batch leaves it."""
     prefix = f"batches/{job}/"
     entries = {}
     for name, data in parts.items():
         api.s3.put_object(Bucket=api.bucket, Key=prefix + name, Body=data)
-        entries[name] = {"key": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        entries[name] = {"key": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **(style or {})}
     manifest = {"parts": [entry for name, entry in entries.items() if name != joined]}
     manifest["predictions"] = entries[joined] if joined else None
     api.s3.put_object(Bucket=api.bucket, Key=f"{prefix}manifest.json", Body=json.dumps(manifest))
@@ -165,3 +168,22 @@ def test_records_of_parquet(tmp_path: Path) -> None:
     with duckdb.connect() as database:
         database.execute(f"COPY (SELECT 1 AS id, 'a' AS label) TO '{path}' (FORMAT parquet)")
     assert list(read_records(path)) == [{"id": 1, "label": "a"}]
+
+
+def test_records_are_read_as_the_manifest_says_they_are_written(
+    client: shoal.Client, api: FakeApi, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a\n1\n")
+    job = client.batch("digits", path)
+    data = b"id;note;error_reason;error_fix\n1;'a;b';;\n"
+    finish(api, job.id, {"output/part-00000.csv": data}, style={"delimiter": ";", "quote": "'"})
+    assert list(job.wait().results()) == [{"id": "1", "note": "a;b", "error_reason": "", "error_fix": ""}]
+
+
+def test_a_cell_may_be_longer_than_the_csv_module_likes(tmp_path: Path) -> None:
+    path, limit = tmp_path / "p.csv", csv.field_size_limit()
+    path.write_text(f'id,note,error_reason,error_fix\n1,"{"x," * limit}",,\n')
+    (found,) = read_records(path)
+    assert len(found["note"]) == 2 * limit
+    assert csv.field_size_limit() == limit

@@ -128,3 +128,9 @@ def test_the_sdk_doesnt_import_the_cloud_nor_numpy():
 def test_every_public_name_is_there_and_documented():
     for name in shoal.__all__:
         assert getattr(shoal, name).__doc__, name
+
+
+def test_only_line_feeds_end_a_line_of_json(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": "x\u2028y"}\r\n{"a": "x\x85y"}\n', "utf-8")
+    assert read_rows(path) == [{"a": "x\u2028y"}, {"a": "x\x85y"}]

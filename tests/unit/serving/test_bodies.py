@@ -18,6 +18,7 @@ DATA = b"some text " * 100
         ("identity", DATA),
         ("gzip", gzip.compress(DATA, mtime=0)),
         ("GZIP ", gzip.compress(DATA, mtime=0)),
+        ("gzip", gzip.compress(DATA[:300], mtime=0) + gzip.compress(b"") + gzip.compress(DATA[300:], mtime=0)),
         ("deflate", zlib.compress(DATA)),
     ],
 )
@@ -33,6 +34,10 @@ def test_a_body_comes_out_as_it_went_in(encoding, body):
         ("deflate", DATA, "isn't deflate"),
         ("gzip", gzip.compress(DATA, mtime=0)[:-9], "cut short"),
         ("gzip", b"", "cut short"),
+        ("gzip", gzip.compress(DATA, mtime=0) + b"and more", "isn't gzip"),
+        ("gzip", gzip.compress(DATA, mtime=0) + gzip.compress(DATA, mtime=0)[:-9], "cut short"),
+        ("deflate", zlib.compress(DATA)[:-9], "cut short"),
+        ("deflate", zlib.compress(DATA) + b"and more", "8 bytes are left"),
     ],
 )
 def test_a_wrong_body_is_refused(encoding, body, reason):
@@ -42,6 +47,7 @@ def test_a_wrong_body_is_refused(encoding, body, reason):
 
 
 def test_a_bomb_is_refused():
-    bomb = gzip.compress(b"\0" * (MAX_UNPACKED_BYTES + 1))
-    with pytest.raises(TooLarge, match="unpacks to more than"):
-        unpacked(bomb, "gzip")
+    half = gzip.compress(b"\0" * (MAX_UNPACKED_BYTES // 2))
+    for body, encoding in ((half + half + gzip.compress(b"\0"), "gzip"), (zlib.compress(b"\0" * 2**26), "deflate")):
+        with pytest.raises(TooLarge, match="unpacks to more than"):
+            unpacked(body, encoding)

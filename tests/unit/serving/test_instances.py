@@ -53,6 +53,10 @@ def test_several_files_of_a_form_are_images_in_order() -> None:
         (b'{"text": "hello"}\n\n', "application/jsonlines"),
         (b"text=hello", "application/x-www-form-urlencoded"),
         multipart(("file", ("1.txt", b"hello"))),
+        multipart(("file", ("1.csv", b"text\nhello\n", "application/octet-stream"))),
+        multipart(("file", ("1.json", b'["hello"]', "application/octet-stream"))),
+        multipart(("file", ("1.jsonl", b'{"text": "hello"}\n'))),
+        multipart(("file", ("1", b'{"instances": ["hello"]}', "application/json; charset=utf-8"))),
         multipart(("text", "hello")),
     ],
 )
@@ -90,6 +94,7 @@ def test_a_row_in_every_form(body: bytes, kind: str) -> None:
     [
         (TABLE, b"1.5,a", "text/csv", "Row 1 of the CSV has 2 cells; there are 4 columns"),
         (TABLE, b"x0,kind\n1,a,b", "text/csv", "Row 1 of the CSV has 3 cells; there are 2 columns"),
+        (TABLE, b"x0,kind,x0\n1,a,2", "text/csv", "two columns named 'x0'"),
         (TABLE, b"\n", "text/csv", "no instances"),
         (TABLE, b"a\xff", "text/csv", "isn't UTF-8: byte 1"),
         (TABLE, b'"' + b"x" * 200_000, "text/csv", "CSV can't be read"),

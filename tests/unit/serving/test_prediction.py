@@ -25,7 +25,7 @@ from shoal_core.graphs.signature import (
     TokensInput,
 )
 from shoal_core.graphs.training_step import forward_with_parameters
-from shoal_core.serving.prediction import predict
+from shoal_core.serving.prediction import answers, predict
 from shoal_core.serving.sessions import ServedModel, session_of
 from tests.unit.serving.pipelines.models import halves_model, halves_spec
 from tests.unit.training.datasets import profile_spec, sequence_spec, text_spec
@@ -95,6 +95,11 @@ def test_labels_are_those_at_least_as_likely_as_not():
         assert set(answer) == {"labels", "probabilities"} and list(answer["probabilities"]) == ["a", "b", "c"]
         likely = {label: p for label, p in answer["probabilities"].items() if p >= 0.5}
         assert answer["labels"] == sorted(likely, key=lambda label: -likely[label])
+
+
+def test_an_answer_without_numbers_names_no_class():
+    rows = np.array([[np.nan, 0.5], [0.5, np.nan], [0.25, 0.75], [-np.inf, 0]], np.float32)
+    assert [answer["label"] for answer in answers(halves_spec(), rows)] == [None, None, "right", "right"]
 
 
 def test_a_model_of_several_columns_does_not_take_a_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,14 @@ def test_all_outputs_come_when_none_is_named() -> None:
         (request(entry(data=[1])), None, "1 values; its shape needs 4"),
         (request(entry(data=[[1, 2], [3]])), None, "ragged"),
         (request(entry(data=["a", "b", "c", "d"])), None, "aren't FP32"),
-        (request(entry(data=[1, 2, 3, 10**30])), None, "aren't FP32"),
+        (request(entry(data=[1, 2, 3, 10**39])), None, "aren't FP32"),
+        (request(entry(data=[1, 2, 3, 10**400])), None, "aren't FP32"),
+        (request(entry(data=[1, 2, 3, True])), None, "aren't FP32"),
+        (request(entry(data=[1, 2, 3, None])), None, "aren't FP32"),
+        (request(entry(data=[[1, 2], 3])), None, "ragged"),
+        (request(entry(data=[[], []])), None, "0 values; its shape needs 4"),
+        (request(entry(shape=[2**31 + 1, 2])), None, "shape [2147483649, 2]"),
+        (request(entry(shape=[10**4000, 2])), None, "shape [1000"),
         (request(entry(), id=5), None, "id isn't a text"),
         (request(entry(), outputs=[{"name": "q"}]), None, "no output 'q'"),
         (request(entry(), outputs=[{"name": "y", "parameters": {"classification": 2}}]), None, "classification"),
@@ -137,6 +145,7 @@ def test_all_outputs_come_when_none_is_named() -> None:
         (request(entry()) + b"xx", str(len(request(entry()))), "2 bytes are left"),
         (request(entry()), "-1", "Inference-Header-Content-Length"),
         (request(entry()), "99999", "Inference-Header-Content-Length"),
+        (request(entry()), "9" * 5000, "Inference-Header-Content-Length"),
         (request(entry()), "1", "isn't valid JSON"),
     ],
 )
@@ -147,10 +156,50 @@ def test_a_bad_request_is_named(body: bytes, header: str | None, reason: str) ->
     assert caught.value.fix
 
 
-def test_an_integer_that_doesnt_fit_is_refused() -> None:
-    info = TensorInfo("x", "UINT8", (-1,))
-    with pytest.raises(BadRequest, match="aren't UINT8"):
-        parse_infer(request(entry(datatype="UINT8", shape=[1], data=[256])), None, [info], [Y])
+def parsed(datatype: str, data: list[Any]) -> np.ndarray:
+    info = TensorInfo("x", datatype, (-1,))
+    body = request(entry(datatype=datatype, shape=[len(data)], data=data))
+    return parse_infer(body, None, [info], [Y]).tensors["x"]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [
+        ("UINT8", 256),
+        ("UINT64", -1),
+        ("UINT64", 2**64),
+        ("INT64", 2**63),
+        ("INT32", 1.0),
+        ("INT32", True),
+        ("BOOL", 1),
+        ("FP16", 1e6),
+        ("FP32", 1e39),
+        ("FP64", "1"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(datatype: str, value: object) -> None:
+    with pytest.raises(BadRequest, match=f"aren't {datatype}"):
+        parsed(datatype, [False if datatype == "BOOL" else 2, value])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"), [("UINT64", [1, 2**63 + 1, 2**64 - 1]), ("FP64", [1, 2**70]), ("FP32", [float("inf"), 1])]
+)
+def test_large_numbers_arrive(datatype: str, data: list[Any]) -> None:
+    assert parsed(datatype, data).tolist() == data
+
+
+def test_a_long_text_among_numbers_costs_no_memory() -> None:
+    tracemalloc.start()
+    with pytest.raises(BadRequest, match="aren't FP32"):
+        parsed("FP32", ["x" * 100_000, *[0] * 999])
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_half_of_a_surrogate_pair_is_no_text() -> None:
+    with pytest.raises(BadRequest, match="surrogate"):
+        parsed("BYTES", ["a", "\ud83d"])
 
 
 def test_the_inputs_hold_equally_many_samples() -> None:

@@ -20,7 +20,7 @@ from shoal_core.keys import ModelKeys
 from shoal_core.registry.routing import Aliases, Limits, Shadow, start_canary, start_split
 from shoal_core.serving import sessions
 from shoal_core.serving.sessions import ModelCache
-from shoal_core.serving.shadowing import ShadowCall, compare
+from shoal_core.serving.shadowing import ShadowCall, _alike, compare
 from shoal_core.serving.traffic import Traffic
 from tests.support.stores import MemoryStore
 from tests.unit.training.datasets import table_spec
@@ -229,6 +229,13 @@ def test_a_version_or_an_alias_can_be_asked_for():
             traffic.choice("m", "a", wrong)
 
 
+def test_version_0_is_one_that_isnt_there():
+    recorded = Recorded()
+    with pytest.raises(NotFound, match="no version 0"):
+        served(Traffic(loaded(cache(Catalog())), recorded), "a", version="0")
+    assert not recorded.answers
+
+
 def test_a_split_is_sticky_and_doesnt_fall_back():
     def run(found: Any) -> int:
         if found.version == 2:
@@ -265,3 +272,12 @@ def test_a_shadow_is_compared_on_the_same_request():
     raw = base64.b64encode(canonical_json({"inputs": [tensors]})).decode()
     infer = compare(models, call.model_copy(update={"route": "infer", "body": raw}))
     assert infer is not None and infer.agreement == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "alike"),
+    [([1.0, 2.005], True), ([1.0, 2.1], False), ([1.0], False), ([1.0, 2.0, 3.0], False), (1.0, False), (None, False)],
+)
+def test_vectors_agree_number_by_number(given: object, alike: bool) -> None:
+    assert _alike([1.0, 2.0], given) is alike
+    assert _alike([[1.0, 2.0]], [given]) is alike

@@ -79,9 +79,14 @@ class TokenList(BaseModel):
 
 def audited(of: APIGatewayHttpRouter, action: str, subject: str, details: dict[str, Any]) -> None:
     """Put a change into the audit record, by whoever sent the router's request."""
+    Audit().record(action, subject, *sender(of), details)
+
+
+def sender(of: APIGatewayHttpRouter) -> tuple[str, str]:
+    """Who sent the router's request, and from where."""
     event = of.current_event.raw_event
     caller = caller_of(event)
-    Audit().record(action, subject, caller.id if caller else "nobody", source_of(event), details)
+    return caller.id if caller else "nobody", source_of(event)
 
 
 @router.get("/tokens", summary="All tokens, never their secrets", responses=READS)

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal_core.aws.access_routes import audited
+from shoal_core.aws.access_routes import sender
+from shoal_core.aws.audit import Audit
 from shoal_core.aws.canaries import Canaries, now_utc, statistics
 from shoal_core.aws.handler import catalog
+from shoal_core.aws.model_catalog import Change, Commit
+from shoal_core.aws.table import Item
 from shoal_core.aws.version_statistics import shadowed_since
 from shoal_core.aws.warming import warm_up
 from shoal_core.errors import BadRequest
 from shoal_core.registry.openapi import answers
 from shoal_core.registry.records import Traffic
 from shoal_core.registry.routing import (
+    CANARY,
     PRODUCTION,
+    SHADOW,
     WHOLE,
     Aliases,
     Limits,
     Shadow,
     check_alias,
     require,
+    retired,
     start_canary,
     start_split,
 )
 from shoal_core.registry.views import traffic_view
 
 router = APIGatewayHttpRouter()  # type: ignore[no-untyped-call]
+Details = Callable[[Aliases, Aliases], dict[str, Any]]
 CHANGES: Any = answers(400, 404, 409, 503)
 READS: Any = answers(404, 503)
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class AliasRequest(_Body):
@@ -89,8 +97,9 @@ def post_alias(name: str, alias: str, body: AliasRequest) -> AliasMoved:
     version = body.version
     catalog().aliases(name)
     catalog().require_version(name, version)
-    before, _ = catalog().change_aliases(name, lambda aliases: aliases.with_named(alias, version))
-    return _moved(name, alias, before.version_of(alias), version)
+    commit = _moved(name, alias)
+    before, _ = catalog().change_aliases(name, lambda aliases: aliases.with_named(alias, version), commit)
+    return AliasMoved(model=name, alias=alias, before=before.version_of(alias), version=version)
 
 
 @router.delete("/models/<name>/aliases/<alias>", summary="Remove an alias", responses=CHANGES)
@@ -100,8 +109,8 @@ def delete_alias(name: str, alias: str) -> AliasMoved:
     if alias == PRODUCTION:
         raise BadRequest("The alias 'production' can't be removed.", "Point it at another version.")
     known = require(catalog().aliases(name), name, alias)
-    catalog().change_aliases(name, lambda aliases: aliases.with_named(alias, None))
-    return _moved(name, alias, known, None)
+    catalog().change_aliases(name, lambda aliases: aliases.with_named(alias, None), _moved(name, alias))
+    return AliasMoved(model=name, alias=alias, before=known, version=None)
 
 
 def _move_production(name: str, version: int | None) -> AliasMoved:
@@ -109,14 +118,38 @@ def _move_production(name: str, version: int | None) -> AliasMoved:
         catalog().require_version(name, version)
         warm_up(name, version)
     # Going back isn't held up by a warm-up: that version has served, and the one that serves may be failing.
-    before, after = catalog().move_production(name, version)
-    return _moved(name, PRODUCTION, before, after)
+    before, after = catalog().move_production(name, version, _moved(name, PRODUCTION))
+    return AliasMoved(model=name, alias=PRODUCTION, before=before, version=after)
 
 
-def _moved(name: str, alias: str, before: int | None, after: int | None) -> AliasMoved:
-    if before != after:
-        audited(router, "alias.moved", f"{name}/{alias}", {"before": before, "version": after})
-    return AliasMoved(model=name, alias=alias, before=before, version=after)
+def _audited(action: str, subject: str, details: Details) -> Commit:
+    """Writes a change with its entry of the audit record in one transaction, so that neither is there alone."""
+
+    def commit(before: Aliases, after: Aliases, updates: Sequence[Item]) -> bool:
+        return Audit().record_with(updates, action, subject, *sender(router), details(before, after))
+
+    return commit
+
+
+def _moved(name: str, alias: str) -> Commit:
+    """Writes a moved alias with its entry, which tells also what it ended."""
+
+    def details(before: Aliases, after: Aliases) -> dict[str, Any]:
+        version = retired(before, after) if alias == PRODUCTION else before.version_of(alias)
+        told: dict[str, Any] = {"before": version, "version": after.version_of(alias)}
+        if before.canary is not None and after.canary is None:
+            told["canary_ended"] = before.canary.version
+        if before.targets and not after.targets:
+            told["ab_ended"] = [target.version for target in before.targets]
+        return told
+
+    return _audited("alias.moved", f"{name}/{alias}", details)
+
+
+def _changed(name: str, change: Change, action: str, details: Details) -> Traffic:
+    """A model's traffic after an audited change of its canary, split or shadow."""
+    commit = _audited(action, f"{name}/{action.partition('.')[0]}", details)
+    return traffic_view(name, catalog().change_aliases(name, change, commit)[1])
 
 
 @router.post("/models/<name>/canary", summary="Let a version take over step by step", responses=CHANGES)
@@ -131,19 +164,20 @@ def post_canary(name: str, body: CanaryRequest) -> Traffic:
     change(catalog().aliases(name))  # what is wrong with it is told before anything is warmed up
     catalog().require_version(name, body.version)
     warm_up(name, body.version)
-    _, after = catalog().change_aliases(name, change)
+    traffic = _changed(name, change, "canary.started", lambda *_: body.model_dump(mode="json"))
     Canaries(catalog()).wake()
-    audited(router, "canary.started", f"{name}/canary", body.model_dump(mode="json"))
-    return traffic_view(name, after)
+    return traffic
 
 
 @router.delete("/models/<name>/canary", summary="End a canary: its requests go to production", responses=CHANGES)
 def delete_canary(name: str) -> Traffic:
     """Stop a canary."""
-    before, after = catalog().change_aliases(name, lambda aliases: dataclasses.replace(aliases, canary=None))
-    if before.canary is not None:
-        audited(router, "canary.stopped", f"{name}/canary", {"version": before.canary.version})
-    return traffic_view(name, after)
+    return _changed(
+        name,
+        lambda aliases: dataclasses.replace(aliases, canary=None),
+        "canary.stopped",
+        lambda before, _: {"version": before.version_of(CANARY)},
+    )
 
 
 @router.post("/models/<name>/ab", summary="Split the requests between versions", responses=CHANGES)
@@ -158,18 +192,14 @@ def post_split(name: str, body: SplitRequest) -> Traffic:
         catalog().require_version(name, version)
         if version != aliases.production:
             warm_up(name, version)
-    _, after = catalog().change_aliases(name, lambda now: start_split(now, weights))
-    audited(router, "ab.started", f"{name}/ab", {"weights": {str(key): weights[key] for key in sorted(weights)}})
-    return traffic_view(name, after)
+    details = {"weights": {str(key): weights[key] for key in sorted(weights)}}
+    return _changed(name, lambda now: start_split(now, weights), "ab.started", lambda *_: details)
 
 
 @router.delete("/models/<name>/ab", summary="End an A/B split: all requests go to production", responses=CHANGES)
 def delete_split(name: str) -> Traffic:
     """Stop an A/B split."""
-    before, after = catalog().change_aliases(name, lambda aliases: dataclasses.replace(aliases, targets=()))
-    if before.targets:
-        audited(router, "ab.stopped", f"{name}/ab", {})
-    return traffic_view(name, after)
+    return _changed(name, lambda aliases: dataclasses.replace(aliases, targets=()), "ab.stopped", lambda *_: {})
 
 
 @router.post("/models/<name>/shadow", summary="Ask a version too, and compare its answers", responses=CHANGES)
@@ -180,18 +210,19 @@ def post_shadow(name: str, body: ShadowRequest) -> Traffic:
     warm_up(name, body.version)
     weight = max(1, round(body.percent * WHOLE / 100))
     shadow = Shadow(body.version, weight, now_utc().isoformat(timespec="milliseconds"))
-    _, after = catalog().change_aliases(name, lambda aliases: dataclasses.replace(aliases, shadow=shadow))
-    audited(router, "shadow.started", f"{name}/shadow", body.model_dump(mode="json"))
-    return traffic_view(name, after)
+    details = body.model_dump(mode="json")
+    return _changed(name, lambda now: dataclasses.replace(now, shadow=shadow), "shadow.started", lambda *_: details)
 
 
 @router.delete("/models/<name>/shadow", summary="End a shadow", responses=CHANGES)
 def delete_shadow(name: str) -> Traffic:
     """Stop a shadow."""
-    before, after = catalog().change_aliases(name, lambda aliases: dataclasses.replace(aliases, shadow=None))
-    if before.shadow is not None:
-        audited(router, "shadow.stopped", f"{name}/shadow", {"version": before.shadow.version})
-    return traffic_view(name, after)
+    return _changed(
+        name,
+        lambda aliases: dataclasses.replace(aliases, shadow=None),
+        "shadow.stopped",
+        lambda before, _: {"version": before.version_of(SHADOW)},
+    )
 
 
 @router.get("/models/<name>/traffic", summary="Who answers what share, and how that goes", responses=READS)

@@ -14,11 +14,11 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shoal_core.aws.clock import now
-from shoal_core.aws.table import Table, document, update_arguments
+from shoal_core.aws.table import Item, Table, document, update_arguments
 from shoal_core.errors import Unavailable
 from shoal_core.registry.audit import GENESIS, AuditEntry
 
@@ -64,17 +64,7 @@ class Audit:
         for attempt in itertools.count():
             if once is not None and self._table.get(_PK, f"ONCE#{once}") is not None:
                 return None
-            head = self._table.get(_PK, _HEAD) or {"number": 0, "hash": GENESIS}
-            entry = AuditEntry(
-                number=head["number"] + 1,
-                at=now(),
-                who=who,
-                action=action,
-                subject=subject,
-                source=source,
-                details=dict(details or {}),
-                previous=head["hash"],
-            ).sealed()
+            entry = self._next(action, subject, who, source, details)
             if self._append(entry, once):
                 return entry
             if time.monotonic() > deadline:
@@ -82,7 +72,36 @@ class Audit:
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * 2 ** min(attempt, 10))))
         raise Unavailable("The audit record is written by too many at once.", "Try again.")
 
-    def _append(self, entry: AuditEntry, once: str | None) -> bool:
+    def record_with(
+        self,
+        updates: Sequence[Item],
+        action: str,
+        subject: str,
+        who: str,
+        source: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Append one entry and apply the updates that it tells of: both, or neither.
+
+        Returns:
+            False where another writer was faster, here or there; look again, and try again.
+        """
+        return self._append(self._next(action, subject, who, source, details), updates=updates)
+
+    def _next(self, action: str, subject: str, who: str, source: str, details: Mapping[str, Any] | None) -> AuditEntry:
+        head = self._table.get(_PK, _HEAD) or {"number": 0, "hash": GENESIS}
+        return AuditEntry(
+            number=head["number"] + 1,
+            at=now(),
+            who=who,
+            action=action,
+            subject=subject,
+            source=source,
+            details=dict(details or {}),
+            previous=head["hash"],
+        ).sealed()
+
+    def _append(self, entry: AuditEntry, once: str | None = None, updates: Sequence[Item] = ()) -> bool:
         items: list[Mapping[str, Any]] = [
             {"pk": _PK, "sk": f"{entry.number:012d}", "document": document(entry.model_dump(mode="json"))}
         ]
@@ -99,7 +118,7 @@ class Audit:
         if entry.number == 1:
             del head["ExpressionAttributeValues"][":previous"]
         try:
-            return self._table.put_all_new(items, head)
+            return self._table.put_all_new(items, head, *updates)
         except Unavailable:
             return False  # another transaction is under way on the head
 

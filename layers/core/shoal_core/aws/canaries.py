@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from shoal_core.aws.catalog import Catalog
 from shoal_core.aws.clients import client, service_errors
 from shoal_core.aws.config import environment
 from shoal_core.aws.events import publish
+from shoal_core.aws.table import Item
 from shoal_core.aws.version_statistics import served_since
 from shoal_core.registry.canaries import Verdict, apply, judge
 from shoal_core.registry.routing import Aliases, Canary, percent
@@ -33,12 +35,22 @@ class Canaries:
 
         Returns:
             What was done: model, version, step and reason.
+
+        Raises:
+            ExceptionGroup: What was wrong with some; all others were reviewed.
         """
-        done = []
+        done, wrong = [], {}
         for model in self._catalog.models_with_canary():
-            outcome = self._step(model, moment, crashed)
+            try:
+                outcome = self._step(model, moment, crashed)
+            except Exception as error:  # noqa: BLE001 - whatever it is, other models' canaries must not wait for it
+                wrong[model] = error
+                continue
             if outcome is not None:
                 done.append(outcome)
+        if wrong:
+            reasons = "; ".join(f"{model!r}: {error}" for model, error in wrong.items())
+            raise ExceptionGroup(f"Some canaries couldn't be reviewed. {reasons}", list(wrong.values()))
         if not self._catalog.models_with_canary():
             self._sleep()
         return done
@@ -69,11 +81,16 @@ class Canaries:
             # A verdict is on what was seen; after another change it is for the next look to say.
             return apply(now, verdict, stamp) if now.revision == aliases.revision else now
 
-        before, after = self._catalog.change_aliases(model, change)
-        outcome = {"model": model, "version": canary.version, "step": verdict.step, "reason": verdict.reason}
-        if before != after:
-            self._tell(outcome, before, after)
-        return outcome
+        def commit(before: Aliases, after: Aliases, updates: Sequence[Item]) -> bool:
+            details = _details(canary, verdict, before, after)
+            action = _ACTIONS[verdict.step]
+            return Audit().record_with(updates, action, f"{model}/canary", "canary", "events", details)
+
+        before, after = self._catalog.change_aliases(model, change, commit)
+        if before != after and verdict.step != "advance":
+            name = "CanaryFinished" if verdict.step == "finish" else "CanaryRolledBack"
+            publish(name, {"model": model, **_details(canary, verdict, before, after)})
+        return {"model": model, "version": canary.version, "step": verdict.step, "reason": verdict.reason}
 
     def _judged(self, model: str, aliases: Aliases, canary: Canary, moment: datetime) -> Verdict:
         since = datetime.fromisoformat(canary.step_at)
@@ -81,19 +98,17 @@ class Canaries:
         others = served_since(model, aliases.production, since, moment)
         return judge(canary, its, others, moment)
 
-    def _tell(self, outcome: dict[str, Any], before: Aliases, after: Aliases) -> None:
-        share = percent(after.canary.weight) if after.canary else (100.0 if outcome["step"] == "finish" else 0.0)
-        details = {
-            "version": outcome["version"],
-            "reason": outcome["reason"],
-            "percent": share,
-            "production": after.production,
-            "before": before.production,
-        }
-        Audit().record(_ACTIONS[outcome["step"]], f"{outcome['model']}/canary", "canary", "events", details)
-        if outcome["step"] != "advance":
-            name = "CanaryFinished" if outcome["step"] == "finish" else "CanaryRolledBack"
-            publish(name, {"model": outcome["model"], **details})
+
+def _details(canary: Canary, verdict: Verdict, before: Aliases, after: Aliases) -> dict[str, Any]:
+    """What the audit record and the event tell of a step."""
+    share = percent(after.canary.weight) if after.canary else (100.0 if verdict.step == "finish" else 0.0)
+    return {
+        "version": canary.version,
+        "reason": verdict.reason,
+        "percent": share,
+        "production": after.production,
+        "before": before.production,
+    }
 
 
 def now_utc() -> datetime:

@@ -40,19 +40,29 @@ def wanted_top(event: dict[str, Any]) -> int | None:
 
 
 def predictions_response(found: dict[str, Any], accept: str) -> Response[str]:
-    """Predictions as JSON, or where CSV is accepted first as a line per instance: the answer, and its probability."""
-    if accept.partition(";")[0].strip().lower() != "text/csv":
+    """Predictions as JSON, or where CSV is accepted first as a line per instance.
+
+    A line holds the label and its probability, all labels that apply, the value, or the score and whether it is
+    anomalous (`true` or `false`).
+    """
+    first, _, _ = accept.partition(",")
+    if first.partition(";")[0].strip().lower() != "text/csv":
         return json_response(found)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for prediction in found["predictions"]:
-        if "value" in prediction:
-            writer.writerow([prediction["value"]])
-        elif "labels" in prediction:
-            writer.writerow(prediction["labels"])
-        else:
-            writer.writerow([prediction["label"], prediction["probability"]])
+    writer.writerows(map(_cells, found["predictions"]))
     return Response(200, "text/csv; charset=utf-8", text.getvalue())
+
+
+def _cells(prediction: dict[str, Any]) -> list[Any]:
+    """A prediction's line of CSV: never an empty one, which readers pass over."""
+    if "value" in prediction:
+        return [prediction["value"]]
+    if "labels" in prediction:
+        return prediction["labels"] or [""]
+    if "score" in prediction:
+        return [prediction["score"], "true" if prediction["anomalous"] else "false"]
+    return [prediction["label"], prediction["probability"]]
 
 
 @router.get("/ping")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable
+import random
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shoal_core.aws.clock import now
 from shoal_core.aws.table import Item, Table, document, update_arguments
 from shoal_core.errors import Conflict, NotFound, Unavailable, split_message
-from shoal_core.registry.routing import CANDIDATE, PRODUCTION, Aliases, read_aliases, require
+from shoal_core.registry.routing import CANDIDATE, PRODUCTION, Aliases, read_aliases, require, retired
 
 if TYPE_CHECKING:  # dozens of models that predict and authorize would build at every cold start and never use
     from shoal_core.registry.promotion import Decide
     from shoal_core.registry.records import ModelVersion
 
 _ATTEMPTS = 20
+_PATIENCE, _LONGEST_PAUSE = 5.0, 1.0  # seconds
 Change = Callable[[Aliases], Aliases]
+Commit = Callable[[Aliases, Aliases, Sequence[Item]], bool]
+"""Applies the updates that make the second aliases of the first; False where somebody else was faster."""
 
 
 class ModelCatalog:
@@ -111,12 +117,13 @@ class ModelCatalog:
         if self._table.get(f"MODEL#{model}", f"VERSION#{version:06d}") is None:
             raise NotFound(f"Model {model!r} has no version {version}.", f"See GET /models/{model} for its versions.")
 
-    def change_aliases(self, model: str, change: Change) -> tuple[Aliases, Aliases]:
+    def change_aliases(self, model: str, change: Change, commit: Commit | None = None) -> tuple[Aliases, Aliases]:
         """Change a model's aliases, at once and without a deployment.
 
         Args:
             model: The model.
             change: Makes the new aliases of the present ones; asked again when somebody else was faster.
+            commit: Writes the change with what belongs to it, such as its audit entry; None writes the change alone.
 
         Returns:
             The aliases before and after; nothing is written where they are equal.
@@ -126,17 +133,25 @@ class ModelCatalog:
             Conflict: Others change it again and again.
         """
         pk = f"MODEL#{model}"
-        for _ in range(_ATTEMPTS):
+        deadline = time.monotonic() + _PATIENCE
+        for attempt in itertools.count():
             before = self.aliases(model)
             after = change(before)
             if after == before:
                 return before, before
             after = dataclasses.replace(after, revision=before.revision + 1)
-            if self._table.put_all_new([], _change(pk, before, after), *_canary_mark(pk, model, after)):
+            updates = [_change(pk, before, after), *_canary_mark(pk, model, after)]
+            if commit(before, after, updates) if commit else self._table.put_all_new([], *updates):
                 return before, after
-        raise Conflict(f"Others move the aliases of model {model!r} right now.", "Look at it, and try again.")
+            if time.monotonic() > deadline:
+                break
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * 2 ** min(attempt, 10))))
+        raise Conflict(
+            f"Others move the aliases of model {model!r}, or write audit entries, right now.",
+            "Look at it, and try again.",
+        )
 
-    def move_production(self, model: str, version: int | None = None) -> tuple[int, int]:
+    def move_production(self, model: str, version: int | None = None, commit: Commit | None = None) -> tuple[int, int]:
         """Point `production` at another version; whatever split the traffic ends.
 
         A run that is registered late doesn't undo it; the next upload's model may.
@@ -145,6 +160,7 @@ class ModelCatalog:
             model: The model.
             version: Where to; None goes back: it ends a canary or an A/B split where one is under way, else the
                 version that served before serves again.
+            commit: As for `change_aliases`.
 
         Returns:
             The versions before and after.
@@ -167,9 +183,8 @@ class ModelCatalog:
                 )
             return aliases.with_production(aliases.served_before)
 
-        before, after = self.change_aliases(model, back)
-        ended = before.canary.version if before.canary and before.production == after.production else before.production
-        return ended, after.production
+        before, after = self.change_aliases(model, back, commit)
+        return retired(before, after), after.production
 
     def models_with_canary(self) -> list[str]:
         """Names of the models that have a canary under way; eventually consistent."""

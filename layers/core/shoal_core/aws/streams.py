@@ -9,6 +9,7 @@ STREAM#<position>        SETTLED    a message, or a dead letter that was replaye
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -183,8 +184,8 @@ class DeadLetterQueue(Queue):
     """Implements `committing.DeadLetterBox`."""
 
     def send(self, letters: Sequence[DeadLetter]) -> None:
-        """See `committing.DeadLetterBox.send`."""
-        self.send_bodies(letter.model_dump_json(exclude_none=True) for letter in letters)
+        """See `committing.DeadLetterBox.send`. As ASCII: SQS refuses some characters, such as U+FFFF."""
+        self.send_bodies(json.dumps(letter.model_dump(mode="json", exclude_none=True)) for letter in letters)
 
 
 def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:

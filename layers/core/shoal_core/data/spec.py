@@ -27,6 +27,8 @@ from shoal_core.errors import BadImage, BadInput, BadRequest, BadTable
 from shoal_core.frozen import Frozen
 
 Row = Mapping[str, object]
+MAX_SHOWN_CHARACTERS = 200
+"""Of a column's name that a request made up, in a message."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -380,9 +382,10 @@ class PreprocessingSpec(Frozen):
 
     def _unknown_columns(self, row: Row, place: str) -> BadTable:
         unknown = sorted(str(name) for name in row.keys() - self._known_columns)
-        near = difflib.get_close_matches(unknown[0], self._known_columns, n=1, cutoff=0.6)
+        first, *others = (name[:MAX_SHOWN_CHARACTERS] for name in unknown[:5])
+        near = difflib.get_close_matches(first, self._known_columns, n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        shown = ", ".join(repr(name) for name in unknown[:5])
+        shown = ", ".join(map(repr, (first, *others)))
         return BadTable(f"{place} has unknown columns: {shown}.", f"{hint}Known columns: {self._column_list()}.")
 
     def _column_list(self) -> str:

@@ -23,6 +23,9 @@ ADMIN = "admin"
 READ = "read"
 DATA_WRITE = "data:write"
 PREDICT = "predict:"
+HEALTH = "read or predict:MODEL"
+"""What the health of the server and what it is need: no scope of its own."""
+_HEALTH = (["v2"], ["v2", "health", "live"], ["v2", "health", "ready"])
 # `/ping` is a load balancer's health check; `/invocations` without a model only tells what is missing.
 OPEN_PATHS = frozenset({"/healthz", "/openapi.json", "/ping", "/invocations"})
 MAX_DAYS = 3650
@@ -223,6 +226,8 @@ def required_scope(method: str, path: str) -> str | None:
     parts = [part for part in path.split("/") if part]
     if path in OPEN_PATHS:
         return None
+    if method in ("GET", "HEAD") and parts in _HEALTH:
+        return HEALTH
     if parts[:1] == ["v2"]:
         return PREDICT + parts[2] if len(parts) > 2 and parts[1] == "models" else READ
     if method == "POST" and len(parts) == 3 and parts[0] == "models" and parts[2] == "predict":
@@ -237,6 +242,8 @@ def required_scope(method: str, path: str) -> str | None:
 def allows(scopes: Iterable[str], required: str | None) -> bool:
     """Whether one of the scopes covers the required one. Whoever may predict may also ask a server for its health."""
     held = set(scopes)
+    if required == HEALTH:
+        return READ in held or ADMIN in held or any(scope.startswith(PREDICT) for scope in held)
     if required is None or ADMIN in held or required in held:
         return True
     if required.startswith(PREDICT):

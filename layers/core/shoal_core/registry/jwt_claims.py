@@ -51,7 +51,9 @@ def caller_of_claims(claims: Mapping[str, Any], settings: OidcSettings) -> Calle
     Raises:
         JwtRefused: It is meant for somebody else, or names nobody.
     """
-    audiences = tuple(_texts(claims.get("aud")))
+    # RFC 7519 4.1.3: a text is one audience, whatever it holds.
+    meant_for = claims.get("aud")
+    audiences = tuple(_texts([meant_for] if isinstance(meant_for, str) else meant_for))
     client = claims.get("azp", claims.get("client_id"))
     if client is not None and not isinstance(client, str):
         raise JwtRefused("azp isn't a text")

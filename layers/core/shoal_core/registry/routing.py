@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ CANDIDATE = "candidate"
 CANARY = "canary"
 SHADOW = "shadow"
 MAX_NAMED = 50
+"""Aliases set by name; `candidate`, which Shoal sets itself, isn't counted."""
 MAX_TARGETS = 10
 MAX_STEPS = 20
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -151,7 +153,13 @@ class Aliases:
         return {name: version for name, version in found if version is not None}
 
     def with_named(self, alias: str, version: int | None) -> Aliases:
-        """The same with one further alias set, or None: without it."""
+        """The same with one further alias set, or None: without it. Raises `BadRequest` for one too many."""
+        others = len(set(self.named) - {CANDIDATE})
+        if version is not None and alias not in {*self.named, CANDIDATE} and others >= MAX_NAMED:
+            raise BadRequest(
+                f"The model has {others} aliases, so {alias!r} is one too many.",
+                "Remove one first: `shoal alias remove MODEL ALIAS`.",
+            )
         named = {name: known for name, known in self.named.items() if name != alias}
         if version is not None:
             named[alias] = version
@@ -173,6 +181,11 @@ class Aliases:
         if self.shadow is not None:
             value["shadow"] = dataclasses.asdict(self.shadow)
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def retired(before: Aliases, after: Aliases) -> int:
+    """The version that a change took out of service: a canary that it ended, or else the one in production before."""
+    return before.canary.version if before.canary and before.production == after.production else before.production
 
 
 def read_aliases(item: Mapping[str, Any]) -> Aliases:
@@ -236,17 +249,19 @@ def start_canary(
     _check_free(aliases, f"version {version}")
     if version == aliases.production:
         raise BadRequest(f"Version {version} is in production already.", "Name another version.")
-    steps = tuple(round(percent * WHOLE / 100) for percent in percents)
+    steps = tuple(round(percent * WHOLE / 100) for percent in percents if 0 < percent <= 100)
     grows = all(left < right for left, right in zip((0, *steps), steps, strict=False))
-    if not steps or len(steps) > MAX_STEPS or not grows or steps[-1] != WHOLE:
+    if not 0 < len(percents) == len(steps) <= MAX_STEPS or not grows or steps[-1] != WHOLE:
         raise BadRequest(
             f"The steps {', '.join(f'{percent:g}' for percent in percents)} can't be used.",
             f"Give at most {MAX_STEPS} growing percentages that end in 100, such as 5,25,50,100.",
         )
     if not 1 <= every <= 7 * 86_400:
         raise BadRequest(f"A step of {every} s can't be used.", "Use 1 second to 7 days.")
-    shares = 0 <= limits.max_errors < 1 and limits.max_slowdown >= 1 and 0 <= limits.min_requests <= 1_000_000
-    if not shares or (limits.max_latency_ms is not None and limits.max_latency_ms <= 0):
+    shares = (
+        0 <= limits.max_errors < 1 and 1 <= limits.max_slowdown < math.inf and 0 <= limits.min_requests <= 1_000_000
+    )
+    if not shares or (limits.max_latency_ms is not None and not 0 < limits.max_latency_ms < math.inf):
         raise BadRequest(
             "A limit is out of bounds.",
             "Use 0 to below 100 % errors, a latency above 0, a slowdown of at least 1, and 0 to 1,000,000 requests.",
@@ -270,7 +285,7 @@ def start_split(aliases: Aliases, weights: Mapping[int, float]) -> Aliases:
     if aliases.canary is not None:
         _check_free(aliases, "an A/B split")
     total = sum(weights.values())
-    if not 2 <= len(weights) <= MAX_TARGETS or total <= 0 or any(weight <= 0 for weight in weights.values()):
+    if not 2 <= len(weights) <= MAX_TARGETS or not total < math.inf or not all(each > 0 for each in weights.values()):
         raise BadRequest(
             "The weights of an A/B split can't be used.",
             f"Give 2 to {MAX_TARGETS} versions, each with a weight above 0.",

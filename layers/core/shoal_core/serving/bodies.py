@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
+from collections.abc import Callable, Mapping
 
 from shoal_core.errors import BadRequest, TooLarge
 
 MAX_UNPACKED_BYTES = 32 * 1024**2
-# 16 more than the window's bits mean a gzip header; 32 more mean gzip or zlib, whichever it is.
-_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": 32 + zlib.MAX_WBITS}
+_EITHER_HEADER = 32 + zlib.MAX_WBITS
+"""32 more than the window's bits mean gzip or zlib, whichever it is."""
 
 
 def unpacked(body: bytes, encoding: str) -> bytes:
-    """A body as its `Content-Encoding` says: gzip, deflate or identity.
+    """A body as its `Content-Encoding` says: gzip (all its members), deflate or identity.
 
     Raises:
         BadRequest: Another encoding, or bytes that aren't of it.
@@ -21,15 +24,34 @@ def unpacked(body: bytes, encoding: str) -> bytes:
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return body
-    if name not in _WINDOWS:
+    if name not in _UNPACK:
         raise BadRequest(f"Content-Encoding {name[:40]!r} isn't supported.", "Send gzip, deflate, or none.")
-    stream = zlib.decompressobj(_WINDOWS[name])
     try:
-        data = stream.decompress(body, MAX_UNPACKED_BYTES + 1)
-    except zlib.error as error:
+        data = _UNPACK[name](body)
+    except EOFError as error:
+        raise BadRequest(f"The body's {name} is cut short.", "Send all of it.") from error
+    except (zlib.error, gzip.BadGzipFile) as error:
         raise BadRequest(f"The body isn't {name}: {error}.", "Send it as Content-Encoding says.") from error
     if len(data) > MAX_UNPACKED_BYTES:
         raise TooLarge(f"The body unpacks to more than {MAX_UNPACKED_BYTES:,} bytes.", "Send less at once.")
-    if not stream.eof:
-        raise BadRequest(f"The body's {name} is cut short.", "Send all of it.")
     return data
+
+
+def _gunzipped(body: bytes) -> bytes:
+    if not body:
+        raise EOFError
+    with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+        return stream.read(MAX_UNPACKED_BYTES + 1)
+
+
+def _inflated(body: bytes) -> bytes:
+    stream = zlib.decompressobj(_EITHER_HEADER)
+    data = stream.decompress(body, MAX_UNPACKED_BYTES + 1)
+    if not stream.eof and len(data) <= MAX_UNPACKED_BYTES:
+        raise EOFError
+    if stream.unused_data:
+        raise zlib.error(f"{len(stream.unused_data):,} bytes are left behind its end")
+    return data
+
+
+_UNPACK: Mapping[str, Callable[[bytes], bytes]] = {"gzip": _gunzipped, "x-gzip": _gunzipped, "deflate": _inflated}

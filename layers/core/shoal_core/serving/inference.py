@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
-
-from shoal_core.errors import BadRequest, NotFound
+from shoal_core.errors import NotFound
 from shoal_core.serving.protocol import EXTENSIONS, TensorInfo, infer_answer, model_metadata, parse_infer
-from shoal_core.serving.sessions import ModelCache, ServedModel
+from shoal_core.serving.sessions import REFUSALS, ModelCache, ServedModel, refusal
 
 
 def server_metadata(version: str) -> dict[str, Any]:
@@ -56,8 +54,8 @@ def infer(model: ServedModel, body: bytes, header_length: str | None) -> tuple[b
     names = [wanted.name for wanted in request.outputs]
     try:
         results = model.session.run(names, request.tensors)
-    except InvalidArgument as error:
-        raise BadRequest(f"Model {model.name!r} can't take the request's tensors: {error}.") from error
+    except REFUSALS as error:
+        raise refusal(model, error) from error
     return infer_answer(request, model.name, model.version, dict(zip(names, results, strict=True)))
 
 

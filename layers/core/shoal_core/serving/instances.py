@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from shoal_core.data.spec import PreprocessingSpec
@@ -14,6 +15,8 @@ from shoal_core.serving.forms import Part, read_multipart, read_urlencoded
 
 MAX_INSTANCES = 1000
 _LINES = ("application/jsonl", "application/jsonlines", "application/x-ndjson", "application/x-jsonlines")
+_OF_ENDING = {".csv": "text/csv", ".json": "application/json", ".jsonl": _LINES[0], ".ndjson": _LINES[0]}
+_STRUCTURED = ("text/csv", "application/json", *_LINES)
 
 
 def read_instances(spec: PreprocessingSpec, body: bytes, content_type: str) -> list[dict[str, Any]]:
@@ -105,6 +108,9 @@ def _csv(spec: PreprocessingSpec, body: bytes) -> list[dict[str, str]]:
     target = [spec.target.column] if spec.target.column else []
     if rows and table is not None and set(rows[0]) <= {*columns, *table.ignored, *target}:
         columns = rows.pop(0)
+        twice = next((name for place, name in enumerate(columns) if name in columns[:place]), None)
+        if twice is not None:
+            raise BadRequest(f"The CSV has two columns named {twice!r}.", "Give every column its own name.")
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):
             raise BadRequest(
@@ -129,23 +135,23 @@ def _row(spec: PreprocessingSpec, fields: dict[str, str]) -> dict[str, str]:
 
 def _form(spec: PreprocessingSpec, parts: Sequence[Part]) -> list[dict[str, Any]]:
     """Every file is instances of its own; without files, the fields are one row."""
-    files = [part for part in parts if part.filename is not None]
+    chosen = [part for part in parts if part.filename is not None]
     if spec.kind == "image" or _takes_one_text(spec):
-        chosen = files or list(parts)
+        chosen = chosen or list(parts)
         if not chosen:
             raise BadRequest("The form has no parts.", expected(spec))
-        if spec.kind == "image":
-            return [{"bytes": part.data} for part in chosen]
-        return [{only_text(spec): decoded(part.data)} for part in chosen]
-    if not files:
+    if not chosen:
         return [_row(spec, {part.name: decoded(part.data) for part in parts})]
-    found: list[dict[str, Any]] = []
-    for part in files:
-        name = (part.filename or "").lower()
-        kind = "text/csv" if name.endswith(".csv") else part.content_type
-        kind = _LINES[0] if name.endswith((".jsonl", ".ndjson")) else kind
-        found += _checked(spec, _of_kind(spec, part.data, kind))
-    return found
+    if spec.kind == "image":
+        return [{"bytes": part.data} for part in chosen]
+    return [entry for part in chosen for entry in _checked(spec, _of_kind(spec, part.data, _kind_of(spec, part)))]
+
+
+def _kind_of(spec: PreprocessingSpec, part: Part) -> str:
+    """What a part holds, by its name's ending, or else its Content-Type; what is neither CSV nor JSON is a text."""
+    ending = PurePath((part.filename or "").lower()).suffix
+    kind = _OF_ENDING.get(ending, part.content_type.partition(";")[0].strip())
+    return "text/plain" if _takes_one_text(spec) and kind not in _STRUCTURED else kind
 
 
 def only_text(spec: PreprocessingSpec) -> str:

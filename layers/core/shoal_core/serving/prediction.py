@@ -34,10 +34,10 @@ def predict(model: ServedModel, body: bytes, content_type: str, top: int | None 
         top: Of how many classes, the likeliest first, probabilities are told; None is all, in the order of classes.
 
     Returns:
-        `{"model", "version", "task", "predictions": [...]}`, predictions in the order of the instances: `label`,
-        `probability` and `probabilities` (classification), `labels` (those with a probability of at least 1/2, the
-        likeliest first) and `probabilities` (multilabel), `value` (regression; a list where the
-        model gives several numbers), or `score` and `anomalous` (anomaly).
+        `{"model", "version", "task", "predictions": [...]}`, predictions in the order of the instances: `label` (None
+        where the model gives no numbers), `probability` and `probabilities` (classification), `labels` (those with a
+        probability of at least 1/2, the likeliest first) and `probabilities` (multilabel), `value` (regression; a list
+        where the model gives several numbers), or `score` and `anomalous` (anomaly).
 
     Raises:
         BadInput: The body doesn't hold what the model takes; names the instance and the fix. `TooLarge` for more
@@ -157,11 +157,16 @@ def answers(spec: PreprocessingSpec, result: NDArray[np.float32], probabilities:
         return [_labels(classes, row, probabilities) for row in result.tolist()]
     best = zip(result.argmax(axis=1).tolist(), result.max(axis=1).tolist(), strict=True)
     found: list[dict[str, Any]]
-    found = [{"label": classes[index], "probability": _finite(value)} for index, value in best]
+    found = [{"label": _named(classes, index, value), "probability": _finite(value)} for index, value in best]
     if probabilities:
         for answer, row in zip(found, result.tolist(), strict=True):
             answer["probabilities"] = {label: _finite(value) for label, value in zip(classes, row, strict=True)}
     return found
+
+
+def _named(classes: Sequence[str], index: int, value: float) -> str | None:
+    """The likeliest class; none where the largest number is no number, as that of a row with a NaN is."""
+    return classes[index] if math.isfinite(value) else None
 
 
 def _labels(classes: Sequence[str], row: Sequence[float], probabilities: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ("binary_tensor_data",)
 HEADER_LENGTH = "inference-header-content-length"
 MAX_BATCH = 1000
+MAX_DIMENSION = 2**31
+_MAX_DIGITS = 15
 _FIX = "See GET /v2/models/{name} for the inputs' names, datatypes and shapes."
 _DTYPES: Mapping[str, Any] = {
     "BOOL": np.dtype("?"),
@@ -40,6 +43,8 @@ _DTYPES: Mapping[str, Any] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+_TYPES: Mapping[str, set[type]] = {"b": {bool}, "f": {int, float}, "i": {int}, "u": {int}}
+"""What Python makes of the JSON values of a numpy type's kind."""
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _OF_ONNX: Mapping[str, str] = {
     "tensor(bool)": "BOOL",
@@ -185,7 +190,8 @@ def model_metadata(
 def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
     head, blob = body, memoryview(b"")
     if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit()) or int(header_length) > len(body):
+        digits = header_length.isascii() and header_length.isdigit() and len(header_length) <= _MAX_DIGITS
+        if not digits or int(header_length) > len(body):
             raise BadRequest(
                 f"Inference-Header-Content-Length is {header_length[:40]!r}, and the body has {len(body):,} bytes.",
                 "Send the number of bytes of JSON before the binary tensors.",
@@ -227,10 +233,10 @@ def _shape(entry: Mapping[str, Any], info: TensorInfo) -> tuple[int, ...]:
     if not isinstance(shape, list) or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in shape):
         raise BadRequest(f"Input {info.name!r} has no shape.", 'Send "shape": a list of whole numbers.')
     fits = len(shape) == len(info.shape) and all(own in (-1, size) for own, size in zip(info.shape, shape, strict=True))
-    if not fits or not math.prod(shape):
+    if not fits or not all(0 < size <= MAX_DIMENSION for size in shape):
         raise BadRequest(
             f"Input {info.name!r} has shape {str(shape)[:100]}; the model takes {list(info.shape)}.",
-            "-1 stands for any number above 0.",
+            f"-1 stands for any number from 1 to {MAX_DIMENSION:,}.",
         )
     return tuple(shape)
 
@@ -238,36 +244,48 @@ def _shape(entry: Mapping[str, Any], info: TensorInfo) -> tuple[int, ...]:
 def _from_json(data: object, shape: tuple[int, ...], info: TensorInfo) -> NDArray[Any]:
     if not isinstance(data, list):
         raise BadRequest(f"Input {info.name!r} has no data.", 'Send "data": a list in row-major order.')
-    try:
-        flat = np.array(data, object if info.datatype == BYTES else None).reshape(-1)
-    except ValueError as error:
-        raise BadRequest(f"Input {info.name!r}: its data is ragged.", "Nest all rows alike.") from error
-    if flat.size != math.prod(shape):
-        raise BadRequest(f"Input {info.name!r} has {flat.size:,} values; its shape needs {math.prod(shape):,}.", _FIX)
+    flat, kinds = _flat(data, info)
+    if len(flat) != math.prod(shape):
+        raise BadRequest(f"Input {info.name!r} has {len(flat):,} values; its shape needs {math.prod(shape):,}.", _FIX)
     if info.datatype == BYTES:
-        if not all(isinstance(value, str) for value in flat):
-            raise BadRequest(f"Input {info.name!r} has values that aren't texts.", "Send texts.")
-        return flat.reshape(shape)
-    return _cast(flat, info).reshape(shape)
+        return _texts(flat, kinds, info).reshape(shape)
+    return _numbers(flat, kinds, info).reshape(shape)
 
 
-def _cast(flat: NDArray[Any], info: TensorInfo) -> NDArray[Any]:
+def _flat(data: list[Any], info: TensorInfo) -> tuple[list[Any], set[type]]:
+    """The values of nested lists, and their types.
+
+    numpy would find both by itself, but one text among numbers makes it take as much for each of them as for the text.
+    """
+    while list in (kinds := set(map(type, data))):
+        if len(kinds) > 1 or len(set(map(len, data))) > 1:
+            raise BadRequest(f"Input {info.name!r}: its data is ragged.", "Nest all rows alike.")
+        data = list(chain.from_iterable(data))
+    return data, kinds
+
+
+def _texts(flat: list[Any], kinds: set[type], info: TensorInfo) -> NDArray[Any]:
+    if kinds != {str}:
+        raise BadRequest(f"Input {info.name!r} has values that aren't texts.", "Send texts.")
+    try:
+        "".join(flat).encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"Input {info.name!r} has half of a surrogate pair.", "Send whole characters.") from error
+    return np.array(flat, object)
+
+
+def _numbers(flat: list[Any], kinds: set[type], info: TensorInfo) -> NDArray[Any]:
     """JSON numbers as the tensor's type; nothing is cut, wrapped or made up."""
     dtype = _DTYPES[info.datatype]
-    if dtype.kind == "b":
-        fits = flat.dtype.kind == "b"
-    elif dtype.kind == "f":
-        fits = flat.dtype.kind in "iuf"
-    else:
-        fits = flat.dtype.kind in "iu"
-        if fits and flat.size:
-            limits = np.iinfo(dtype)
-            fits = int(flat.min()) >= limits.min and int(flat.max()) <= limits.max
-    if not fits:
-        raise BadRequest(f"Input {info.name!r} has values that aren't {info.datatype}.", _FIX)
-    with np.errstate(over="ignore"):
-        cast: NDArray[Any] = flat.astype(dtype)
-    return cast
+    try:
+        if not kinds <= _TYPES[dtype.kind]:
+            raise TypeError
+        with np.errstate(over="raise"):
+            # float64 first: numpy makes an infinity of what is too large for a smaller float, and says nothing.
+            found: NDArray[Any] = np.array(flat, np.float64 if dtype.kind == "f" else dtype).astype(dtype, copy=False)
+    except (TypeError, OverflowError, FloatingPointError) as error:
+        raise BadRequest(f"Input {info.name!r} has values that aren't {info.datatype}.", _FIX) from error
+    return found
 
 
 def _from_bytes(data: memoryview, shape: tuple[int, ...], info: TensorInfo) -> NDArray[Any]:

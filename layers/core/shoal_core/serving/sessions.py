@@ -33,6 +33,8 @@ SWITCH_SECONDS = 2.0
 # ONNX Runtime holds the weights about once more than the file; 1/3 of the function's memory keeps clear of its limit.
 CACHE_SHARE = 1 / 3
 MB_PER_VCPU = 1769
+REFUSALS = (Fail, InvalidArgument, RuntimeException)
+"""What ONNX Runtime raises for values that a model can't take, such as shapes that don't go together."""
 
 
 class AliasCatalog(Protocol):
@@ -226,9 +228,14 @@ def outputs(model: ServedModel, tensors: dict[str, Any], name: str | None = None
             scores, called = model.session.run(None, tensors)
             return np.stack([scores, called.astype(scores.dtype)], axis=1)
         return _run(model, tensors, name)
-    except (Fail, InvalidArgument, RuntimeException) as error:
-        told = " ".join(str(error).split())[:400]
-        raise BadRequest(f"Model {model.name!r} can't answer: {told}.", "Send values that the model knows.") from error
+    except REFUSALS as error:
+        raise refusal(model, error) from error
+
+
+def refusal(model: ServedModel, error: Exception) -> BadRequest:
+    """What to tell of one of `REFUSALS`."""
+    told = " ".join(str(error).split())[:400]
+    return BadRequest(f"Model {model.name!r} can't answer: {told}.", "Send values that the model knows.")
 
 
 def _run(model: ServedModel, tensors: dict[str, Any], name: str | None) -> Any:  # noqa: ANN401 - an array

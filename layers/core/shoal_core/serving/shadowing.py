@@ -91,6 +91,8 @@ def _decided(model: ServedModel, output: Any) -> list[Any]:  # noqa: ANN401 - an
 
 
 def _alike(left: object, right: object) -> bool:
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_alike, left, right))
     if isinstance(left, float) and isinstance(right, float):
         return left == right or abs(left - right) <= NEAR * max(abs(left), abs(right))
     return left == right

@@ -12,7 +12,7 @@ from shoal_core.serving.inference import numbered
 from shoal_core.serving.sessions import Choice, ModelCache, ServedModel
 
 Answer = TypeVar("Answer")
-NOBODY = 0
+NOBODY = -1
 """No version's number: a version that is asked for by its number is none that aliases chose."""
 
 

@@ -65,8 +65,14 @@ def test_ragged_rows_are_told_with_their_line():
 def test_an_open_quote_costs_its_rows_and_no_more():
     data = b'a,b\n1,"open\n' + b"2,x\n" * 40_000 + b"3,y\n"
     found = rows_of(data)
-    assert found[0].code == "broken_quoting"
+    assert found[0].code == "long_cell" and "a quote is never closed" in found[0].reason
     assert found[-1].values == {"a": "3", "b": "y"}
+
+
+def test_a_long_text_isnt_called_broken_quoting():
+    long, fitting, broken = rows_of(b'a,b\n1,"' + b"x" * 131_073 + b'"\n1,"' + b"x" * 131_072 + b'"\n1,x\ry\n')
+    assert (long.code, fitting.code, broken.code) == ("long_cell", "", "broken_quoting")
+    assert "more than 131,072 characters" in long.reason
 
 
 @pytest.mark.parametrize(

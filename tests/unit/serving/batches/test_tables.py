@@ -299,3 +299,22 @@ def test_classes_that_differ_in_the_size_of_their_letters_have_columns_of_their_
     target = TargetSpec(task="classification", classes=("a", "A"))
     columns = AnswerColumns(target, True, ())
     assert columns.names[:4] == ("label", "probability", "probability_a", "predicted_probability_A")
+
+
+def test_the_manifest_says_how_csv_is_written() -> None:
+    quoted = b"'id';'x0';'x1';'x2';'x3'\n" + b"'a;b';'1';'2';'3';'4'\n" * 3
+    job = Job("blobs", {"data.csv": quoted})
+    manifest = job.run()
+    assert manifest.predictions is not None
+    assert [(file.delimiter, file.quote) for file in (*manifest.parts, manifest.predictions)] == [(";", "'")] * 2
+    source = io.StringIO(job.output().decode(), newline="")
+    assert [row["id"] for row in csv.DictReader(source, delimiter=";", quotechar="'")] == ["a;b"] * 3
+    assert Job("lines", {"d.jsonl": b'{"x0": 1}\n'}).run().parts[0].quote == ""
+
+
+def test_numbers_that_json_lacks_come_out_as_null() -> None:
+    job = Job("lines", {"d.jsonl": b'{"x0": NaN, "note": [Infinity, {"a": -Infinity}]}\n'})
+    job.run()
+    (record,) = (json.loads(line, parse_constant=pytest.fail) for line in job.output().splitlines())
+    assert (record["x0"], record["note"]) == (None, [None, {"a": None}])
+    assert "prediction" in record

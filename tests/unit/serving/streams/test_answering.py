@@ -106,6 +106,7 @@ POISON = [
     (b'{"model": "blobs", "version": 9, "row": {}}', "no version 9"),
     (b'{"model": "blobs", "version": true, "row": {}}', "version is 'True'"),
     (b'{"model": "blobs", "id": "\\ud800", "row": {}}', "isn't valid JSON"),
+    (b'{"model": "blobs", "id": "\xed\xa0\xbd\xed\xb8\x80", "row": {}}', "isn't UTF-8: byte 26"),
     (b'{"model": "blobs", "id": [1], "row": {}}', "id isn't a text"),
     (b'{"model": "blobs", "row": [1]}', "row isn't an object"),
     (b'{"model": "blobs", "row": {"y0": 1}}', "unknown columns: 'y0'"),
@@ -118,6 +119,8 @@ POISON = [
     (b'{"model": "reviews", "text": 3}', "text isn't a text"),
     (b'{"model": "waves", "rows": [{"t": 1}]}', "rows"),
     (b'{"shoal_replay": {"id": "x"}, "data": ""}', "isn't whole"),
+    (b'{"shoal_replay": {"id": "x", "origin": "\\ud800", "attempts": 1}, "data": ""}', "isn't whole"),
+    (b'{"shoal_replay": {"id": "x", "origin": "x", "attempts": Infinity}, "data": ""}', "isn't whole"),
     (b'{"model": "blobs", "row": ' + b"[" * 100_000, "isn't valid JSON"),
 ]
 

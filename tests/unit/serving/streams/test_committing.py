@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal._streams import _Seen as Reader
-from shoal_core.errors import Unavailable
+from shoal_core.errors import BadRequest, Unavailable
+from shoal_core.serving.streams.answering import Outcome
 from shoal_core.serving.streams.committing import settle
-from shoal_core.serving.streams.dead_letters import MAX_INLINE_BYTES
+from shoal_core.serving.streams.dead_letters import MAX_INLINE_BYTES, MAX_TOLD_CHARACTERS, bury
 from shoal_core.serving.streams.wrapping import Replay, unwrap, wrap
 from tests.unit.serving.streams.gear import NOW, PLACE, Catalog, Died, World, ask, message, models, record
 
@@ -234,3 +235,14 @@ def test_each_record_once_and_in_order_whatever_dies(total, poison, keys, cuts, 
     for each in told:
         order[each["key"]].append(int(each["position"].rpartition("/")[2]))
     assert all(positions == sorted(positions) for positions in order.values())
+
+
+def test_what_a_letter_repeats_of_a_record_has_a_bound():
+    world = World(journal=True)
+    run(world, [record(1, json.dumps({"model": "blobs", "row": {"n" * 120_000: 1}}).encode())])
+    (letter,) = world.letters
+    assert "unknown columns: 'nnn" in letter.reason
+    assert len(letter.model_dump_json()) < 256 * 1024 - 60_000
+    half = Outcome(record(2, b""), death=BadRequest("x" * 5000, "\ud83d"))
+    buried = bury(half, "now", "key").letter
+    assert (len(buried.reason), buried.fix) == (MAX_TOLD_CHARACTERS, "\ufffd")

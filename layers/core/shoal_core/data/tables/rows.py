@@ -162,9 +162,8 @@ def _csv_rows(source: _Lines, form: TableFormat, skip_header: bool) -> Iterator[
         except csv.Error as error:
             # The reader's state is undefined after an error; a new one goes on with the next line.
             reader = _csv_reader(source, form)
-            fix = "Close every quote, and double the quotes inside quoted cells."
-            reason = f"the row can't be parsed: {error}"
-            yield TableRow(line, source.line, source.offset, {}, "broken_quoting", reason, fix)
+            code, reason, fix = _unreadable(error)
+            yield TableRow(line, source.line, source.offset, {}, code, reason, fix)
             continue
         if not cells:
             continue
@@ -174,6 +173,15 @@ def _csv_rows(source: _Lines, form: TableFormat, skip_header: bool) -> Iterator[
             yield ragged_row(line, source.line, source.offset, len(cells), width)
         else:
             yield TableRow(line, source.line, source.offset, dict(zip(form.columns, cells, strict=True)))
+
+
+def _unreadable(error: csv.Error) -> tuple[str, str, str]:
+    """Code, reason and fix of a row that the csv module refuses."""
+    if "field limit" in str(error):
+        reason = f"a cell has more than {MAX_CELL:,} characters, or a quote is never closed"
+        return "long_cell", reason, "Close every quote, and write tables with longer texts as JSONL or Parquet."
+    fix = "Close every quote, and double the quotes inside quoted cells."
+    return "broken_quoting", f"the row can't be parsed: {error}", fix
 
 
 def ragged_row(line: int, last_line: int, stop: int, cells: int, width: int) -> TableRow:

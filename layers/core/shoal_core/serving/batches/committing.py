@@ -27,7 +27,10 @@ _SHOWN = 20
 
 
 class OutputFile(Frozen):
-    """One output: its key within the job's folder, and what it holds. `input` is the file that its records are of."""
+    """One output: its key within the job's folder, and what it holds. `input` is the file that its records are of.
+
+    `delimiter` and `quote` are how CSV is written; empty for anything else.
+    """
 
     key: str
     input: str = ""
@@ -35,6 +38,8 @@ class OutputFile(Frozen):
     errors: int
     size: int
     sha256: str
+    delimiter: str = ""
+    quote: str = ""
 
 
 class ModelUsed(Frozen):
@@ -164,7 +169,14 @@ def _output(plan: BatchPlan, index: PieceIndex) -> OutputFile:
         errors=index.errors,
         size=index.size,
         sha256=index.sha256,
+        **_style(plan, index),
     )
+
+
+def _style(plan: BatchPlan, index: PieceIndex) -> dict[str, str]:
+    """How the CSV of a piece is written: as its input was."""
+    form = plan.form_of(plan.pieces[index.piece])
+    return {"delimiter": form.delimiter, "quote": form.quote} if form is not None and form.kind == "csv" else {}
 
 
 def _joined(artifacts: StreamStore, plan: BatchPlan, indexes: Sequence[PieceIndex]) -> OutputFile | None:
@@ -181,6 +193,7 @@ def _joined(artifacts: StreamStore, plan: BatchPlan, indexes: Sequence[PieceInde
         errors=sum(index.errors for index in indexes),
         size=counted.size,
         sha256=counted.sha256,
+        **_style(plan, indexes[0]),
     )
 
 

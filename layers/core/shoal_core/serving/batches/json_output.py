@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,8 +59,21 @@ def record_line(values: Mapping[str, Any], outcome: Answer | RecordError) -> byt
     else:
         name, told = "prediction", outcome
     record = {**values, f"{_OURS}{name}" if name in values else name: told}
-    text = json.dumps(record, ensure_ascii=False)
+    try:
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # Python reads NaN and infinities, which other readers of JSON refuse
+        record = _finite(record)
+        text = json.dumps(record, ensure_ascii=False)
     try:
         return text.encode()
     except UnicodeEncodeError:  # JSON may hold lone surrogates, which UTF-8 can't
         return json.dumps(record).encode()
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    """The value with null for numbers that JSON doesn't have."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

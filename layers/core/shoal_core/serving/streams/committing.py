@@ -25,7 +25,7 @@ from shoal_core.errors import Unavailable
 from shoal_core.keys import StreamKeys
 from shoal_core.serving.sessions import ModelCache
 from shoal_core.serving.streams.answering import Outcome, answer_records
-from shoal_core.serving.streams.dead_letters import DeadLetter, bury
+from shoal_core.serving.streams.dead_letters import DeadLetter, bury, told
 from shoal_core.serving.streams.exits import AnswerStream, Exits, Ledger
 from shoal_core.serving.streams.packing import pack, requests
 from shoal_core.serving.streams.records import Record
@@ -198,7 +198,7 @@ def _entry(outcome: Outcome, repeated: bool) -> str:
     if repeated:
         entry["repeated"] = True
     elif error is not None:
-        entry |= {"error": type(error).__name__, "reason": error.reason, "fix": error.fix}
+        entry |= {"error": type(error).__name__, "reason": told(error.reason), "fix": told(error.fix)}
     elif replay is None:
         return str(outcome.answer)
     else:

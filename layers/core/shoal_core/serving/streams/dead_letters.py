@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # the API reads dead letters, too, and has no ONNX Runtime
 SCHEMA_VERSION = 1
 MAX_INLINE_BYTES = 128 * 1024
 """A message holds 256 KiB; a record of more than this, 4/3 longer as base64, lies in S3."""
+MAX_TOLD_CHARACTERS = 2000
+"""Of a reason, a fix or a name: they may repeat what the record holds, and a message takes only so much."""
+_HALVES = re.compile("[\ud800-\udfff]")
 _GIVEN_UP = "GivenUp"
 _SOURCE = "DeadLetterQueueSourceArn"
 
@@ -82,11 +86,11 @@ def bury(outcome: Outcome, now: str, key_of: str) -> Burial:
         place=record.place,
         sequence=record.sequence,
         key=record.key,
-        record_id=question.id if question else "",
-        model=question.model[:200] if question else "",
+        record_id=told(question.id) if question else "",
+        model=told(question.model)[:200] if question else "",
         error=type(error).__name__,
-        reason=error.reason if error else "",
-        fix=error.fix if error else "",
+        reason=told(error.reason) if error else "",
+        fix=told(error.fix) if error else "",
         attempts=replay.attempts if replay else 1,
         arrived_at=record.arrived_at,
         died_at=now,
@@ -94,6 +98,11 @@ def bury(outcome: Outcome, now: str, key_of: str) -> Burial:
         data_key=key_of if large else None,
     )
     return Burial(letter, data if large else None)
+
+
+def told(text: str) -> str:
+    """A text as a message or a file can hold it: not too long, and without halves of surrogate pairs."""
+    return _HALVES.sub("\ufffd", text[:MAX_TOLD_CHARACTERS])
 
 
 def letter_of(body: str, message_id: str, attributes: Mapping[str, str]) -> DeadLetter:

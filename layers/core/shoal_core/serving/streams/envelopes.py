@@ -82,12 +82,7 @@ def question_of(data: bytes, key: str, position: str) -> Question:
         if not rest or not data:
             raise BadRequest("The record is neither a JSON object nor of a key such as MODEL/KEY.", _EXAMPLE)
         return Question(model, None, position, data)
-    try:
-        document = json.loads(data)
-        if b"\\u" in data:  # half of a surrogate pair is valid JSON, and no text that could be sent on
-            json.dumps(document, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The record isn't valid JSON: {str(error)[:200]}.", _EXAMPLE) from error
+    document = _document(data)
     unknown = sorted(set(document) - _FIELDS)
     if unknown:
         raise BadRequest(f"The record has unknown fields: {', '.join(map(repr, unknown[:5]))[:200]}.", _EXAMPLE)
@@ -96,6 +91,19 @@ def question_of(data: bytes, key: str, position: str) -> Question:
         what = "nothing to predict" if not given else f"{' and '.join(given)}"
         raise BadRequest(f"The record has {what}.", f"Give one of {', '.join(_PAYLOADS)}.")
     return Question(_name(document), _version(document), _id(document, position), {given[0]: document[given[0]]})
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    try:
+        # Not of bytes: those json decodes with halves of surrogate pairs, which are no text that could be sent on.
+        document: dict[str, Any] = json.loads(data.decode())
+        if b"\\u" in data:
+            json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The record isn't UTF-8: byte {error.start} is wrong.", "Send JSON as UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The record isn't valid JSON: {str(error)[:200]}.", _EXAMPLE) from error
+    return document
 
 
 def _name(document: Mapping[str, Any]) -> str:

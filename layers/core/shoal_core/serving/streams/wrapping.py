@@ -13,6 +13,7 @@ from shoal_core.errors import BadRequest
 from shoal_core.serving.streams.records import Record
 
 REPLAY = "shoal_replay"
+_MAX_POSITION = 500
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,15 @@ def unwrap(record: Record) -> tuple[bytes, Replay | None]:
     try:
         document = json.loads(record.data)
         about = document[REPLAY]
-        replay = Replay(str(about["id"]), str(about["origin"]), int(about["attempts"]))
+        replay = Replay(_position(about["id"]), _position(about["origin"]), int(about["attempts"]))
         return base64.b64decode(document["data"], validate=True), replay
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadRequest("The record says that it is replayed, but isn't whole.", "Send it as it was.") from error
+
+
+def _position(value: object) -> str:
+    """A record's position. Raises `ValueError` for what is none: it goes into keys and messages."""
+    text = str(value)
+    if len(text) > _MAX_POSITION or not text.isascii():
+        raise ValueError("not a record's position")
+    return text
