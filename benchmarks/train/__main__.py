@@ -44,7 +44,7 @@ def step_rows(scratch: Path, threads: int, repeats: int) -> list[Row]:
     """Milliseconds of processor time for a step of each network."""
     rows: list[Row] = []
     for name, net in NETS.items():
-        ours = KeptStepper(keep(name, scratch / name, BATCH), threads)
+        ours = KeptStepper(keep(name, scratch / name, BATCH), threads, net.recipe)
         theirs = TorchStepper(name, threads)
         if ours.parameters() != theirs.parameters():
             raise AssertionError(f"{name}: {ours.parameters():,} parameters beside {theirs.parameters():,}")

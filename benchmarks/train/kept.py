@@ -10,19 +10,30 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.train.networks import CLASSES, COLUMNS, DEVIATION, MEAN, NETS, NUMBERS, SIDE, STEPS, Batch
+from shoal_core.data.config_types import Recipe
 from shoal_core.data.shards import decode_shard, encode_shard
 from shoal_core.training.sessions import Session
+from shoal_core.training.worker import useful_threads
 
 GRAPH, VALUES, BATCH = "step.onnx", "values.safetensors", "batch.npz"
 RATE = 1e-3
 
 
 class KeptStepper:
-    """What a Train Shard worker does with its graph and checkpoint."""
+    """What a Train Shard worker does with its graph and checkpoint.
 
-    def __init__(self, folder: Path, threads: int) -> None:
-        self._session = Session((folder / GRAPH).read_bytes(), threads)
+    Args:
+        folder: What `keep` wrote.
+        threads: Of the worker.
+        recipe: By which a run decides how many of them it uses; all, when None.
+    """
+
+    def __init__(self, folder: Path, threads: int, recipe: Recipe | None = None) -> None:
         self._values: Batch = decode_shard((folder / VALUES).read_bytes())
+        if recipe is not None:
+            largest = max(value.size for name, value in self._values.items() if name.startswith("param."))
+            threads = useful_threads(recipe, largest, threads)
+        self._session = Session((folder / GRAPH).read_bytes(), threads)
         self._steps = 0
 
     def step(self, batch: Batch) -> float:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shoal_core.data.config_types import Recipe
+
 CLASSES, SIDE, STEPS, COLUMNS, NUMBERS = 10, 28, 32, 16, 20
 MEAN, DEVIATION = 33.0, 78.0
 """What pixels are standardised by, in the graph of either side."""
@@ -19,7 +21,7 @@ Batch = dict[str, NDArray[Any]]
 class Net:
     """One network: its recipe, the recipe's settings, and what it sees."""
 
-    recipe: str
+    recipe: Recipe
     config: Mapping[str, Any]
     sees: Literal["image", "sequence", "numbers"]
 

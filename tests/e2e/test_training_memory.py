@@ -1,4 +1,4 @@
-"""A stack whose functions that train have more than one processor: every run's steps use all of them."""
+"""A stack whose functions that train have more than one processor: steps that are large enough use all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.e2e.cloud import local_cloud
 from tests.e2e.conftest import PENGUINS
 from tests.e2e.shards import artifacts_bucket
 
-SETTINGS = b"target: species\nworkers: 2\nrounds: 2\ntraining: {epochs: 10}\n"
+SETTINGS = b"target: species\nworkers: 2\nrounds: 2\ntraining: {epochs: 4}\nnetwork: {hidden: [512, 512]}\nrecipe: mlp\n"
 TRAIN = ("compute-features", "train-shard", "merge-round", "evaluate-model", "optimize-model")
 
 

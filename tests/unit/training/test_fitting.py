@@ -4,13 +4,18 @@ import pathlib
 
 import pytest
 
+from shoal_core.data.config import DatasetConfig
 from shoal_core.errors import BadConfig
 from shoal_core.graphs.losses import loss_for
 from shoal_core.graphs.optimizers import Adam
 from shoal_core.graphs.recipes import build_forward
 from shoal_core.graphs.signature import Classification, ImageInput, NetworkSignature
 from shoal_core.training.fitting import StepFitter
-from shoal_core.training.worker import ONE_VCPU, Worker
+from shoal_core.training.rounds import read_settings
+from shoal_core.training.starting import start_training
+from shoal_core.training.worker import ONE_VCPU, Worker, useful_threads
+from tests.support.stores import MemoryStore
+from tests.unit.training.datasets import DATASET, VERSION, blobs, commit, table_spec
 from tests.unit.training.runs import classification_run
 
 
@@ -38,6 +43,24 @@ def test_the_workers_memory_is_the_templates():
 @pytest.mark.parametrize(("memory_mb", "threads"), [(512, 1), (1769, 1), (3537, 1), (3538, 2), (10_240, 5)])
 def test_every_whole_processor_is_a_thread(memory_mb, threads):
     assert Worker(memory_mb=memory_mb).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("recipe", "largest", "threads"),
+    [("rnn", 49_999, 1), ("rnn", 50_000, 4), ("mlp", 199_999, 1), ("mlp", 200_000, 4), ("linear", 9, 1), ("cnn", 9, 4)],
+)
+def test_threads_share_what_is_large_enough(recipe, largest, threads):
+    assert useful_threads(recipe, largest, 4) == threads
+    assert useful_threads(recipe, largest, 1) == 1
+
+
+def test_a_run_uses_the_threads_that_its_network_can_share():
+    splits = {"train": blobs(64), "validation": blobs(20, seed=1)}
+    for hidden, threads in ([8], 1), ([512, 512], 2):
+        store = MemoryStore()
+        commit(store, table_spec(), splits, config=DatasetConfig(recipe="mlp", network={"hidden": hidden}))
+        start_training(store, "run", DATASET, VERSION, worker=Worker(memory_mb=3538))
+        assert read_settings(store, "run").threads == threads
 
 
 def test_more_memory_keeps_what_less_computes_twice():

@@ -13,7 +13,7 @@ from shoal_core.errors import BadConfig
 from shoal_core.registry.pricing import LAMBDA_GB_SECOND
 from shoal_core.training.recipes import batch_size_for, epochs_for, sample_seconds, suggest_recipe
 from shoal_core.training.schemes import RoundCost, usual_rounds
-from shoal_core.training.worker import ONE_VCPU, Worker
+from shoal_core.training.worker import ONE_VCPU, Worker, speed_up, useful_threads
 
 LEAST_EPOCHS = 3
 # Starts, checkpoints and updates beside the steps: measured as this share of short runs; long ones have less.
@@ -84,7 +84,8 @@ def estimate(
         config: What was asked for, of which rounds, batch size and scheme count; the version's own when None.
     """
     samples = manifest.samples["train"]
-    seconds = epochs * samples * sample_seconds(recipe, manifest.spec) * OVERHEAD / worker.speed
+    speed = speed_up(useful_threads(recipe, 0, worker.threads))
+    seconds = epochs * samples * sample_seconds(recipe, manifest.spec) * OVERHEAD / speed
     rounds = planned_rounds(config or manifest.config, samples, epochs, workers)
     waiting = RoundCost(checkpoint=0, update=0, scoring=0)
     minutes = (seconds / workers + rounds * waiting.seconds(workers)) / 60

@@ -21,7 +21,7 @@ from shoal_core.registry.pricing import SAGEMAKER_INSTANCES, Instance, sagemaker
 from shoal_core.training.budgeting import estimate
 from shoal_core.training.job_settings import JobOptions, JobSettings, resolve_job
 from shoal_core.training.recipes import sample_seconds
-from shoal_core.training.worker import ONE_VCPU, Worker
+from shoal_core.training.worker import ONE_VCPU, Worker, useful_threads
 
 START_MINUTES = 4.0
 """Until a job's program runs: instances are found, the image and the channels are downloaded. Assumed."""
@@ -147,7 +147,8 @@ def lambda_quote(
 ) -> Quote:
     """What Lambda's workers take, by measured seconds."""
     found = estimate(manifest, recipe, epochs, workers, worker, config)
-    threads = f", {worker.threads} threads each" if worker.threads > 1 else ""
+    count = useful_threads(recipe, 0, worker.threads)
+    threads = f", {count} threads each" if count > 1 else ""
     how = f"{workers} Lambda worker{'s' * (workers > 1)}{threads} (speed measured)"
     return Quote(service="lambda", minutes=found.minutes, dollars=found.dollars, how=how)
 

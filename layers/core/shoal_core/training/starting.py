@@ -36,7 +36,7 @@ from shoal_core.training.settings import MAX_ROUNDS, TrainingSettings, resolve_s
 from shoal_core.training.signatures import signature_of
 from shoal_core.training.states import RoundState, last_round
 from shoal_core.training.transferring import Grafting, grafting_of
-from shoal_core.training.worker import ONE_VCPU, Worker
+from shoal_core.training.worker import ONE_VCPU, Worker, speed_up, useful_threads
 
 _OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
 
@@ -136,6 +136,8 @@ def _prepare(
         forward, settings = own.forward, own.told(settings)
     else:
         forward = build_forward(settings.recipe, settings.recipe_config, signature, settings.seed)
+    largest = max(forward.initial[name].size for name in forward.parameters)
+    settings = settings.model_copy(update={"threads": useful_threads(settings.recipe, largest, settings.threads)})
     soft = {"soft": True} if soft_targets(settings) else {}
     loss = loss_for(signature.task, settings.loss, settings.loss_config | soft)
     settings = _shared(config, manifest, settings, forward, optimizer, more_seconds, worker)
@@ -169,7 +171,7 @@ def _shared(
         validation=manifest.samples[settings.validation_split],
         parameters=sum(forward.initial[name].size for name in forward.parameters),
         slots=len(optimizer.slots),
-        sample_seconds=(sample_seconds(settings.recipe, manifest.spec) + more_seconds) / worker.speed,
+        sample_seconds=(sample_seconds(settings.recipe, manifest.spec) + more_seconds) / speed_up(settings.threads),
         asked_rounds=config.rounds,
     )
     if config.training.scheme not in (None, "auto"):
@@ -180,7 +182,7 @@ def _shared(
         # Lambda it is, since there are several workers.
         asked = config.model_copy(update={"training": training})
         resolved, _ = resolve_settings(asked, manifest, settings.run_id, worker=worker)
-        kept = settings.model_dump(include={"recipe_config", "optimizer_config"})
+        kept = settings.model_dump(include={"recipe_config", "optimizer_config", "threads"})
         reasons = {**resolved.reasons, **settings.reasons}
         warnings = tuple(dict.fromkeys((*resolved.warnings, *settings.warnings)))
         settings = resolved.model_copy(update={**kept, "reasons": reasons, "warnings": warnings})

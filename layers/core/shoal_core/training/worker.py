@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
+from shoal_core.data.config_types import Recipe
 from shoal_core.frozen import Frozen
 
 # "At 1,769 MB, a function has the equivalent of one vCPU":
@@ -11,6 +14,9 @@ from shoal_core.frozen import Frozen
 MB_PER_VCPU = 1769
 # How much faster steps are with more threads, as a power of their number: docs/decisions/2026-11-22-training-memory.md.
 _MORE_THREADS = 0.4
+# Recipes of many small nodes, and from how many numbers of a matrix on a second thread pays: the same page has what was
+# measured.
+_LEAST_SHARED: Mapping[Recipe, int] = {"linear": 200_000, "mlp": 200_000, "rnn": 50_000}
 
 
 class Worker(Frozen):
@@ -40,8 +46,24 @@ class Worker(Frozen):
     @property
     def speed(self) -> float:
         """Steps a second beside those of one thread, about."""
-        return float(self.threads**_MORE_THREADS)
+        return speed_up(self.threads)
 
 
 ONE_VCPU = Worker()
 """What a stack has that says nothing else."""
+
+
+def speed_up(threads: int) -> float:
+    """Steps a second with so many threads beside those of one, about."""
+    return float(threads**_MORE_THREADS)
+
+
+def useful_threads(recipe: Recipe, largest: int, threads: int) -> int:
+    """How many of a worker's threads make a recipe's steps faster: one, where nodes are too small to share.
+
+    Args:
+        recipe: The run's.
+        largest: Numbers of its largest parameter.
+        threads: What the worker has.
+    """
+    return 1 if largest < _LEAST_SHARED.get(recipe, 0) else threads
