@@ -9,7 +9,7 @@ from tests.e2e.cloud import local_cloud
 from tests.e2e.conftest import PENGUINS
 from tests.e2e.shards import artifacts_bucket
 
-SETTINGS = b"target: species\nworkers: 2\nrounds: 2\ntraining: {epochs: 4}\nnetwork: {hidden: [512, 512]}\nrecipe: mlp\n"
+SETTINGS = b"target: species\nrounds: 2\ntraining: {epochs: 4}\nrecipe: mlp\nnetwork: {hidden: [512, 512]}\n"
 TRAIN = ("compute-features", "train-shard", "merge-round", "evaluate-model", "optimize-model")
 
 
