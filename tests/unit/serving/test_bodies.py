@@ -18,7 +18,7 @@ DATA = b"some text " * 100
         ("identity", DATA),
         ("gzip", gzip.compress(DATA, mtime=0)),
         ("GZIP ", gzip.compress(DATA, mtime=0)),
-        ("gzip", gzip.compress(DATA[:300], mtime=0) + gzip.compress(b"") + gzip.compress(DATA[300:], mtime=0)),
+        ("gzip", gzip.compress(DATA[:300], mtime=0) + gzip.compress(b"", mtime=0) + gzip.compress(DATA[300:], mtime=0)),
         ("deflate", zlib.compress(DATA)),
     ],
 )
