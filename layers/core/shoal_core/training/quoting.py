@@ -18,7 +18,7 @@ from shoal_core.data.manifest import Manifest
 from shoal_core.errors import BadConfig
 from shoal_core.frozen import Frozen
 from shoal_core.registry.pricing import SAGEMAKER_INSTANCES, Instance, sagemaker_cost
-from shoal_core.training.budgeting import estimate
+from shoal_core.training.budgeting import Estimate, estimate
 from shoal_core.training.job_settings import JobOptions, JobSettings, resolve_job
 from shoal_core.training.recipes import sample_seconds
 from shoal_core.training.worker import ONE_VCPU, Worker, useful_threads
@@ -106,7 +106,8 @@ def choose_compute(
     Raises:
         BadConfig: SageMaker was asked for, and the stack has no jobs.
     """
-    compute, here = config.compute, lambda_quote(manifest, recipe, epochs, workers, worker, config)
+    compute = config.compute
+    here = _lambda_quote(estimate(manifest, recipe, epochs, workers, worker, config), recipe, workers, worker)
     if options is None:
         if compute.service == "sagemaker":
             raise BadConfig(
@@ -137,16 +138,8 @@ def _decided(here: Quote, there: Quote, fits_lambda: bool) -> tuple[Literal["lam
     return "sagemaker", "A job is done in less than half the time."
 
 
-def lambda_quote(
-    manifest: Manifest,
-    recipe: Recipe,
-    epochs: int,
-    workers: int,
-    worker: Worker = ONE_VCPU,
-    config: DatasetConfig | None = None,
-) -> Quote:
+def _lambda_quote(found: Estimate, recipe: Recipe, workers: int, worker: Worker) -> Quote:
     """What Lambda's workers take, by measured seconds."""
-    found = estimate(manifest, recipe, epochs, workers, worker, config)
     count = useful_threads(recipe, 0, worker.threads)
     threads = f", {count} threads each" if count > 1 else ""
     how = f"{workers} Lambda worker{'s' * (workers > 1)}{threads} (speed measured)"
